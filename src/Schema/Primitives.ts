@@ -1,0 +1,131 @@
+/**
+ * Building blocks of every other schema: times, identifiers, and the two ways in which the wire says "absent".
+ *
+ * Times are epoch milliseconds (integers) in memory and RFC 3339 text at the edges. Signed bytes are never re-made from
+ * decoded values, so the loss of digits below a millisecond cannot break a signature.
+ */
+import { DateTime, Effect, Option, Predicate, Schema, SchemaGetter, SchemaIssue, SchemaTransformation } from "effect"
+
+/** A point in time, epoch milliseconds, wall clock. */
+export type Millis = number
+
+const rfc3339 =
+  /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/
+
+/** Epoch milliseconds of an RFC 3339 instant, floored below a millisecond; `undefined` when the text is not one. */
+export function parseTimestamp(text: string): Millis | undefined {
+  const match = rfc3339.exec(text)
+  if (match === null) return undefined
+  const [, year, month, day, hour, minute, second, fraction, zone] = match
+  // A leap second is read as the last millisecond of its minute: both are legal RFC 3339, only one exists in epoch time.
+  const leap = second === "60"
+  if (Number(year) < 1970) return undefined
+  const day0 = Date.UTC(Number(year), Number(month) - 1, Number(day))
+  // `Date.UTC` rolls over (31 April is 1 May): only a day that exists reads back as it was written.
+  if (!formatTimestamp(day0).startsWith(`${year}-${month}-${day}T`)) return undefined
+  if (Number(hour) > 23 || Number(minute) > 59 || (Number(second) > 59 && !leap)) return undefined
+  const offsetMinutes = zone === "Z" || zone === "z"
+    ? 0
+    : (zone!.startsWith("-") ? -1 : 1) * (Number(zone!.slice(1, 3)) * 60 + Number(zone!.slice(4, 6)))
+  const millis = leap ? 59_999 : Number(second) * 1000 + Number((fraction ?? "").padEnd(3, "0").slice(0, 3))
+  const at = day0 + (Number(hour) * 60 + Number(minute) - offsetMinutes) * 60_000 + millis
+  return at < 0 ? undefined : at
+}
+
+/** RFC 3339 UTC text with `Z` and no fraction, or three digits when they are needed (protocol.md §7.1). */
+export function formatTimestamp(at: Millis): string {
+  const text = DateTime.formatIso(DateTime.makeUnsafe(at))
+  return text.endsWith(".000Z") ? `${text.slice(0, -5)}Z` : text
+}
+
+/** The last instant that RFC 3339 can write: 9999-12-31T23:59:59.999Z. */
+const lastMillis = 253_402_300_799_999
+
+/** Epoch milliseconds as a value: what journals store. */
+export const EpochMillis = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: lastMillis }))
+
+/** RFC 3339 text on the wire, epoch milliseconds in memory. Any offset is read; `Z` is written. */
+export const Timestamp = Schema.String.pipe(Schema.decodeTo(EpochMillis, {
+  decode: SchemaGetter.transformEffect((text: string, options) => {
+    const at = parseTimestamp(text)
+    return at === undefined
+      ? Effect.fail(
+        new SchemaIssue.InvalidValue(
+          { message: "expected an RFC 3339 time such as 2026-06-01T08:00:00Z" },
+          text,
+          options
+        )
+      )
+      : Effect.succeed(at)
+  }),
+  encode: SchemaGetter.transform(formatTimestamp)
+}))
+
+/** u32 of the wire: versions, waves, minutes, limits. */
+export const UInt32 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4_294_967_295 }))
+/** i32 of the wire: exit codes. */
+export const Int32 = Schema.Int.check(Schema.isBetween({ minimum: -2_147_483_648, maximum: 2_147_483_647 }))
+/** u64 of the wire as far as a double holds it: sequence numbers and durations. */
+export const UInt53 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+
+const pattern = (regex: RegExp, message: string) => Schema.String.check(Schema.isPattern(regex, { message }))
+
+/** A host's machine id: the name in its certificate, at most 253 characters as DNS names are. */
+export const Hostname = pattern(
+  /^[A-Za-z0-9](?:[A-Za-z0-9._-]{0,251}[A-Za-z0-9])?$/,
+  "expected a host name: letters, digits, '.', '_' or '-', 1 to 253 long"
+)
+
+/** `<channel>@<ref>` (protocol.md §8.2). The strict shape of the routes; `splitRolloutId` takes the parts. */
+export const RolloutId = pattern(
+  /^[a-z0-9_-]{1,64}@[0-9a-f]{1,128}$/,
+  "expected <channel>@<ref>: channel of a-z 0-9 _ -, ref of lower-case hex digits"
+)
+
+/** A closure: the base name of its store path, `<hash>-<name>`. Never a path. */
+export const ClosureName = pattern(
+  /^[0-9a-z]{32,64}-[0-9A-Za-z+._?=-]{1,211}$/,
+  "expected the base name of a store path: <hash>-<name>"
+)
+
+/** Channel and rollout id parts; splits at the first `@` as the reference does. */
+export function splitRolloutId(rolloutId: string): { readonly channel: string; readonly ref: string } {
+  const at = rolloutId.indexOf("@")
+  return at < 0 ? { channel: rolloutId, ref: "" } : { channel: rolloutId.slice(0, at), ref: rolloutId.slice(at + 1) }
+}
+
+/**
+ * Optional on the agent wire (protocol.md §7.1): left out when absent, read when missing or `null`.
+ * In memory the key is absent.
+ */
+export function omittable<S extends Schema.Constraint>(schema: S) {
+  return Schema.optionalKey(Schema.NullOr(schema)).pipe(Schema.decodeTo(
+    Schema.optionalKey(Schema.toType(schema)),
+    SchemaTransformation.transformOptional<S["Type"], S["Type"] | null>({
+      decode: (value) => Option.filter(value, Predicate.isNotNullish) as Option.Option<S["Type"]>,
+      encode: (value) => value
+    })
+  ))
+}
+
+/** Optional in signed artifacts (protocol.md §7.1): written as `null`, read when missing or `null`. */
+export function nullable<S extends Schema.Constraint>(schema: S) {
+  return Schema.NullOr(schema).pipe(Schema.withDecodingDefaultKey(Effect.succeed(null)))
+}
+
+/** A list, map or flag that may be missing but may not be `null` (protocol.md §7.1). */
+export function defaulted<S extends Schema.Constraint>(schema: S, value: S["Encoded"]) {
+  return Schema.withDecodingDefaultKey<S>(Effect.succeed(value))(schema)
+}
+
+/** Free text of the wire, bounded so that one field cannot fill a disk. */
+export const text = (maxLength: number) => Schema.String.check(Schema.isMaxLength(maxLength))
+
+/** An identifier as peers of the original write it: not empty, at most 255 characters, no control characters. */
+export const WireId = pattern(
+  /^[^\u0000-\u001f\u007f]{1,255}$/,
+  "expected 1 to 255 characters without control characters"
+)
+
+/** A closure name of the wire: the original sends "" for "unknown"; absence is modelled where the value is used (D12). */
+export const WireClosure = pattern(/^[^\u0000-\u001f\u007f/]{0,255}$/, "expected a closure name, or an empty string")
