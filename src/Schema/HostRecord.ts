@@ -22,7 +22,9 @@ export type ProbeRecord = typeof ProbeRecord.Type
 export const ResolvedPolicy = Schema.Struct({
   onHealthFailure: OnHealthFailure,
   soakMs: UInt53,
-  sustainedFailureMs: UInt53
+  sustainedFailureMs: UInt53,
+  /** What exit 4 (the target runs, some of its units do not) means; absent = `fail` (D11, house rule 8). */
+  onDegraded: Schema.optionalKey(Schema.Literals(["soak", "fail"]))
 })
 export type ResolvedPolicy = typeof ResolvedPolicy.Type
 
@@ -62,7 +64,8 @@ const acknowledged = {
 const soaked = {
   ...acknowledged,
   activationCompletedAt: EpochMillis,
-  currentClosure: Schema.String,
+  /** Absent = unknown, on the mirror only: the agent's own guards demand the target. */
+  currentClosure: Schema.optionalKey(Schema.String),
   probes: Schema.Record(Schema.String, ProbeRecord),
   /** Declared probes with their modes; absent until the topology is declared (D12). */
   topology: Schema.optionalKey(Schema.Record(Schema.String, ProbeMode)),
@@ -96,7 +99,9 @@ const failure = {
   /** Absent when failed from Deferred before the policy applied (protocol.md §3.2). */
   policyApplied: Schema.optionalKey(OnHealthFailure),
   /** Failed rollbacks so far: bounds retries (D11). */
-  rollbackFailures: UInt32
+  rollbackFailures: UInt32,
+  /** When the last rollback failed: the next one waits. */
+  rollbackFailedAt: Schema.optionalKey(EpochMillis)
 }
 export const FailedRecord = Schema.Struct({
   state: Schema.Literal("Failed"),
@@ -115,8 +120,9 @@ export const RevertedRecord = Schema.Struct({
   probes: Schema.Record(Schema.String, ProbeRecord),
   ...failure,
   revertedAt: EpochMillis,
-  revertedTo: Schema.String,
-  currentClosure: Schema.String
+  /** Absent = unknown, on the mirror only. */
+  revertedTo: Schema.optionalKey(Schema.String),
+  currentClosure: Schema.optionalKey(Schema.String)
 })
 
 export const HostRecord = Schema.Union([

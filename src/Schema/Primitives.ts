@@ -129,3 +129,15 @@ export const WireId = pattern(
 
 /** A closure name of the wire: the original sends "" for "unknown"; absence is modelled where the value is used (D12). */
 export const WireClosure = pattern(/^[^\u0000-\u001f\u007f/]{0,255}$/, "expected a closure name, or an empty string")
+
+/**
+ * A map whose keys all have a shape. `Schema.Record` alone drops members whose key does not match, and what is dropped is
+ * not missed: a map of signed or written-by-hand data must be refused instead.
+ */
+export function mapOf<V extends Schema.Constraint>(key: Schema.Codec<string>, value: V) {
+  const isKey: (name: string) => boolean = Schema.is(key)
+  return Schema.Record(Schema.String, value).check(Schema.makeFilter((map: { readonly [key: string]: unknown }) => {
+    const bad = Object.keys(map).find((name) => !isKey(name))
+    return bad === undefined ? undefined : `expected only legal names as keys, got ${JSON.stringify(bad.slice(0, 64))}`
+  }))
+}

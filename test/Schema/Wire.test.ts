@@ -41,7 +41,9 @@ const events: Record<string, string> = {
 }
 
 /** Hand-written JSON has wider types than the schemas: compared as data. */
-const same: (actual: unknown, expected: unknown) => void = assert.deepStrictEqual
+function assertSame(actual: unknown, expected: unknown) {
+  assert.deepStrictEqual(actual, expected)
+}
 
 const decodeEvent = Schema.decodeUnknownSync(AgentEvent)
 const encodeEvent = Schema.encodeSync(AgentEvent)
@@ -51,16 +53,16 @@ describe("events", () => {
   it("there are twelve kinds", () => assert.sameMembers([...agentEventKinds], Object.keys(events)))
 
   it.each(Object.keys(events))("%s survives the round trip byte for key", (kind) => {
-    same(encodeEvent(decodeEvent(example(kind))), example(kind))
+    assertSame(encodeEvent(decodeEvent(example(kind))), example(kind))
   })
 
   it.each(Object.keys(events))("%s ignores unknown fields", (kind) => {
-    same(encodeEvent(decodeEvent({ ...example(kind), later: { x: 1 } })), example(kind))
+    assertSame(encodeEvent(decodeEvent({ ...example(kind), later: { x: 1 } })), example(kind))
   })
 
   it.each(Object.keys(events))("%s carries an attempt when both sides know them", (kind) => {
     const withAttempt = { ...example(kind), attempt: 2 }
-    same(encodeEvent(decodeEvent(withAttempt)), withAttempt)
+    assertSame(encodeEvent(decodeEvent(withAttempt)), withAttempt)
   })
 
   it.each(
@@ -113,7 +115,7 @@ describe("envelope", () => {
   const decode = Schema.decodeUnknownSync(AgentEventEnvelope)
 
   it("outer keys are camelCase and optional keys are left out", () => {
-    same(
+    assertSame(
       Schema.encodeSync(AgentEventEnvelope)(decode({ ...json, signature: null, journalId: null })),
       json
     )
@@ -128,7 +130,7 @@ describe("heartbeat", () => {
 
   it("the original's request is enough", () => {
     const json = { hostname: "edge-07", current_closure: "bbbb-nixos-system-edge-07", at: "2026-06-01T08:05:00Z" }
-    same(Schema.encodeSync(HeartbeatRequest)(decode(json)), json)
+    assertSame(Schema.encodeSync(HeartbeatRequest)(decode(json)), json)
   })
 
   it("ours carries digests and rejections", () => {
@@ -152,7 +154,7 @@ describe("heartbeat", () => {
       pending_events: 0,
       parked_events: 1
     }
-    same(Schema.encodeSync(HeartbeatRequest)(decode(json)), json)
+    assertSame(Schema.encodeSync(HeartbeatRequest)(decode(json)), json)
   })
 
   it("lists are bounded", () => {
@@ -176,12 +178,12 @@ describe("heartbeat", () => {
       }]
     }
     const response = Schema.decodeUnknownSync(HeartbeatResponse)(json)
-    same(Schema.encodeSync(HeartbeatResponse)(response), json)
+    assertSame(Schema.encodeSync(HeartbeatResponse)(response), json)
   })
 
   it("an empty object is an answer; null snapshots are not", () => {
     const decodeAnswer = Schema.decodeUnknownSync(HeartbeatResponse)
-    same(decodeAnswer({}), { bootstrap_rollouts: [] })
+    assertSame(decodeAnswer({}), { bootstrap_rollouts: [] })
     assert.throws(() => decodeAnswer({ bootstrap_rollouts: null }))
   })
 })
@@ -196,16 +198,16 @@ describe("dispatch and verdicts", () => {
       enqueued_at: "2026-06-01T08:00:00Z"
     }
     const decode = Schema.decodeUnknownSync(DispatchResponse)
-    same(Schema.encodeSync(DispatchResponse)(decode(json)), json)
+    assertSame(Schema.encodeSync(DispatchResponse)(decode(json)), json)
     const ours = { ...json, attempt: 2, delivery_id: "d-1", last_event_seq: 7 }
-    same(Schema.encodeSync(DispatchResponse)(decode(ours)), ours)
+    assertSame(Schema.encodeSync(DispatchResponse)(decode(ours)), ours)
     assert.throws(() => decode({ ...json, rollout_id: "" }))
     assert.throws(() => decode(null))
   })
 
   it("a verdict names its reason; a gap says from where", () => {
     const decode = Schema.decodeUnknownSync(EventVerdict)
-    same(decode({ verdict: "gap", reason: "seq-gap", replay_from: 3 }), {
+    assertSame(decode({ verdict: "gap", reason: "seq-gap", replay_from: 3 }), {
       verdict: "gap",
       reason: "seq-gap",
       replay_from: 3
@@ -215,7 +217,7 @@ describe("dispatch and verdicts", () => {
   })
 
   it("the readiness body is not a verdict", () => {
-    same(
+    assertSame(
       Schema.decodeUnknownSync(NotReady)({
         error: "control plane not ready",
         reason: "awaiting first signed artifact"
