@@ -1,0 +1,202 @@
+/**
+ * The plan: which rollouts open, which waves advance, which hosts are dispatched, and why the others wait (D8, D11, D15,
+ * D17). One pure function over a view; the reducer folds its actions in their order, in the commit that caused it.
+ *
+ * A pass looks at the channels it is given and is linear in their hosts. Everything is decided in ascending order of names,
+ * so that equal views give equal plans. It plans on what its own actions lead to: a rollout that opens is dispatched in the
+ * same pass, a wave that is complete promotes the next one at once.
+ *
+ * Does not own: records (the reducer folds them), leases (D8), quarantine entries.
+ */
+import type { HostRecord } from "../Schema/HostRecord.ts"
+import { judge } from "./gates/Gates.ts"
+import { newPending } from "./Host.ts"
+import { opening } from "./planner/Opening.ts"
+import type {
+  Blocked,
+  ChannelView,
+  ManifestView,
+  Plan,
+  PlanAction,
+  PlanView,
+  RolloutView,
+  WaveReport
+} from "./planner/View.ts"
+import { hostsByWave, reportWave } from "./planner/Waves.ts"
+import { isLive, type RolloutEvent, step } from "./Rollout.ts"
+
+export { gates, judge } from "./gates/Gates.ts"
+export type {
+  Blocked,
+  Candidate,
+  ChannelView,
+  Gate,
+  ManifestView,
+  Plan,
+  PlanAction,
+  PlannedHost,
+  PlannedTopology,
+  PlanView,
+  QuarantineView,
+  Recovering,
+  RolloutView,
+  Verdict,
+  WaveReport
+} from "./planner/View.ts"
+
+/** Plans the channels of the view. Folding its actions and planning again at the same `now` gives no further action. */
+export function plan(view: PlanView): Plan {
+  const plans = view.channels.toSorted((a, b) => a.channel < b.channel ? -1 : 1).map((channel) =>
+    planChannel(view, channel)
+  )
+  return {
+    actions: plans.flatMap(({ actions }) => actions),
+    verdicts: plans.flatMap(({ verdicts }) => verdicts),
+    waves: plans.flatMap(({ waves }) => waves)
+  }
+}
+
+function planChannel(view: PlanView, channel: ChannelView): Plan {
+  const { manifest } = channel
+  if (manifest === undefined) return closeChannel(view, channel)
+  const known = view.rolloutOf(manifest.rolloutId)
+  const action = opening(channel.channel, manifest, known, view.now)
+  const opened = afterOpening(manifest, known, action, view.now)
+  if (opened === undefined || opened.record.state === "Terminal") {
+    return { actions: only(action), verdicts: [], waves: [] }
+  }
+  const waves = hostsByWave(opened.plan)
+  const promoted = promote(opened, waves, view.now)
+  const dispatched = dispatch(view, channel, promoted)
+  return {
+    actions: [...only(action), ...promoted.moves, ...dispatched.actions],
+    verdicts: dispatched.verdicts,
+    waves: isLive(promoted.rollout.record.state) ? [promoted.report] : []
+  }
+}
+
+function only(action: PlanAction | undefined): ReadonlyArray<PlanAction> {
+  return action === undefined ? [] : [action]
+}
+
+/** A channel without a manifest rolls nothing out: what was queued must not go out (D15). */
+function closeChannel(view: PlanView, { channel, current }: ChannelView): Plan {
+  const rollout = current === undefined ? undefined : view.rolloutOf(current)
+  if (current === undefined || rollout === undefined) return { actions: [], verdicts: [], waves: [] }
+  const revoked = Object.keys(rollout.plan.hosts).toSorted()
+    .filter((hostname) => view.dispatchOf(hostname)?.rolloutId === current)
+    .map((hostname): PlanAction => ({
+      _tag: "Revoke",
+      hostname,
+      rolloutId: current,
+      because: `channel ${channel} has no manifest any more`
+    }))
+  return { actions: [{ _tag: "CloseChannel", channel, rolloutId: current }, ...revoked], verdicts: [], waves: [] }
+}
+
+/** The rollout as it will be once `action` is folded. */
+function afterOpening(
+  manifest: ManifestView,
+  known: RolloutView | undefined,
+  action: PlanAction | undefined,
+  now: number
+): RolloutView | undefined {
+  if (action?._tag !== "Open" && action?._tag !== "Reopen") return known?.record.state === "Pruned" ? undefined : known
+  const restarted = action._tag === "Open" ? undefined : new Set(action.restarted)
+  const recordOf = (hostname: string): HostRecord | undefined => {
+    const planned = manifest.plan.hosts[hostname]
+    const previous = known?.recordOf(hostname)
+    if (planned === undefined || (restarted !== undefined && !restarted.has(hostname))) return previous
+    return newPending({
+      rolloutId: manifest.rolloutId,
+      hostname,
+      channel: action.rollout.channel,
+      targetClosure: planned.targetClosure,
+      attempt: (previous?.attempt ?? 0) + 1,
+      dispatchedAt: now,
+      soakDueAt: now + (manifest.plan.soakMs[planned.wave] ?? 0),
+      signedAt: manifest.signedAt,
+      lastEventSeq: previous?.lastEventSeq ?? 0
+    })
+  }
+  const joined = Object.entries(manifest.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)[0]
+  const view = { record: action.rollout, plan: manifest.plan, recordOf }
+  return joined === undefined
+    ? view
+    : moved(view, { kind: "HostJoined", hostname: joined[0], wave: joined[1].wave, at: now })
+}
+
+/** An event that the machine refuses would be a fault of this planner; the rollout then stays as it is. */
+function moved(rollout: RolloutView, event: RolloutEvent): RolloutView {
+  const result = step(rollout.record, event)
+  return result.ok ? { ...rollout, record: result.record } : rollout
+}
+
+interface Promoted {
+  readonly rollout: RolloutView
+  readonly moves: ReadonlyArray<PlanAction>
+  readonly report: WaveReport
+}
+
+/** Advances through every complete wave; each turn of the loop ends it or raises the wave. */
+function promote(start: RolloutView, waves: ReadonlyArray<ReadonlyArray<string>>, now: number): Promoted {
+  const moves: Array<PlanAction> = []
+  let rollout = start
+  let report = reportWave(rollout, waves, now)
+  for (;;) {
+    const event = isLive(rollout.record.state) ? nextMove(rollout, report, now) : undefined
+    if (event === undefined) return { rollout, moves, report }
+    moves.push({ _tag: "Move", rolloutId: rollout.record.rolloutId, event })
+    rollout = moved(rollout, event)
+    report = reportWave(rollout, waves, now)
+  }
+}
+
+type Move = Extract<PlanAction, { _tag: "Move" }>["event"]
+
+function nextMove({ record }: RolloutView, report: WaveReport, at: number): Move | undefined {
+  const { complete, converged, wave, waves } = report
+  const last = wave + 1 >= waves
+  // Opening means that no host joined: there is none.
+  if (record.state === "Opening" || (complete && last)) return { kind: "RolloutTerminal", at }
+  if (complete) return { kind: "WaveAdvanced", fromWave: wave, toWave: wave + 1, at }
+  return last && converged && record.state === "Active"
+    ? { kind: "WaveAdvanced", fromWave: wave, toWave: wave, at }
+    : undefined
+}
+
+interface Dispatched {
+  readonly actions: ReadonlyArray<PlanAction>
+  readonly verdicts: Plan["verdicts"]
+}
+
+function dispatch(view: PlanView, channel: ChannelView, { report, rollout }: Promoted): Dispatched {
+  const actions: Array<PlanAction> = []
+  const verdicts: Array<{ hostname: string; rolloutId: string; verdict: Blocked }> = []
+  const { rolloutId } = rollout.record
+  for (const [hostname, { wave }] of Object.entries(rollout.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)) {
+    const record = rollout.recordOf(hostname)
+    const queued = view.dispatchOf(hostname)
+    // Another rollout's dispatch is that rollout's to take back: two plans must not overwrite each other's rows.
+    if (record?.state !== "Pending" || record.closedAt !== undefined) continue
+    if (queued !== undefined && queued.rolloutId !== rolloutId) continue
+    const { attempt, targetClosure } = record
+    const verdict = judge({
+      hostname,
+      wave,
+      targetClosure,
+      rollout: rollout.record,
+      progress: report,
+      ...(channel.recovering === undefined ? {} : { recovering: channel.recovering }),
+      quarantine: view.quarantine,
+      now: view.now
+    })
+    if (!verdict.pass) {
+      if (queued !== undefined) actions.push({ _tag: "Revoke", hostname, rolloutId, because: verdict.because })
+      verdicts.push({ hostname, rolloutId, verdict })
+    } else if (queued?.attempt !== attempt) {
+      actions.push({ _tag: "Dispatch", hostname, rolloutId, attempt, targetClosure })
+    }
+  }
+  return { actions, verdicts }
+}

@@ -1,0 +1,17 @@
+/** Only Opening, Active and Converging dispatch: a failed rollout halts, whatever its waves say (D17, P-9). */
+import type { Gate } from "../planner/View.ts"
+import { pass } from "../planner/View.ts"
+import { isLive } from "../Rollout.ts"
+
+export const rolloutState: Gate = ({ rollout }) => {
+  if (isLive(rollout.state)) return pass
+  const stopped = rollout.state === "Failed" || rollout.state === "Reverted"
+  return {
+    pass: false,
+    gate: "rollout-state",
+    because: stopped
+      ? `the rollout is halted: it is ${rollout.state}, because a host of it failed`
+      : `the rollout is ${rollout.state}`,
+    clearedBy: "publishing a new ref on the channel"
+  }
+}

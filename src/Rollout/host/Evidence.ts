@@ -1,0 +1,119 @@
+/**
+ * What a soak needs and what a failure needs, as questions about a record (D11, D12). The agent's guards, the mirror's
+ * `unproven` mark, `Owed.ts` and the wave gate all ask here, so that no two of them can disagree.
+ */
+import type {
+  ConvergedRecord,
+  FailedRecord,
+  HostRecord,
+  ResolvedPolicy,
+  SoakingRecord
+} from "../../Schema/HostRecord.ts"
+import type { Invariant } from "./Model.ts"
+import { own } from "./Model.ts"
+
+/** Exit code of a switch whose target runs while some of its units do not. */
+export const degradedExitCode = 4
+
+/** Whether a switch that ended with `exitCode` on its target may soak (D11). */
+export function maySoak(policy: ResolvedPolicy, exitCode: number): boolean {
+  return exitCode === 0 || (exitCode === degradedExitCode && policy.onDegraded === "soak")
+}
+
+/** When the soak may end at the earliest, epoch ms (D12): a slow switch or an early dispatch never shortens it. */
+export function soakDue(record: SoakingRecord | ConvergedRecord): number {
+  return Math.max(record.soakDueAt, record.activationCompletedAt + record.policy.soakMs)
+}
+
+type Topology = NonNullable<SoakingRecord["topology"]>
+
+export interface Obstacle {
+  readonly invariant: Invariant
+  readonly detail: string
+}
+
+/** Enforce probes by name, sorted: the declared ones, and any that reports without being declared. */
+function enforced(record: SoakingRecord, topology: Topology): ReadonlyArray<string> {
+  return [...new Set([...Object.keys(topology), ...Object.keys(record.probes)])]
+    .filter((name) => (own(topology, name) ?? own(record.probes, name)?.mode) === "enforce")
+    .toSorted()
+}
+
+/** First thing that keeps the health of a soak unproven, in a fixed order; times are not looked at here. */
+export function healthObstacle(record: SoakingRecord): Obstacle | undefined {
+  if (record.topology === undefined) return { invariant: "topology-declared", detail: "no probe topology was declared" }
+  for (const name of enforced(record, record.topology)) {
+    const probe = own(record.probes, name)
+    if (probe?.lastPassAt === undefined || probe.lastPassAt < record.activationCompletedAt) {
+      return { invariant: "probes-passing", detail: `probe ${name} has not passed since the activation` }
+    }
+    if (probe.status !== "pass") return { invariant: "probes-passing", detail: `probe ${name} is failing` }
+  }
+  return undefined
+}
+
+/** First thing that keeps the agent from converging at `at` on `closure`, in the reference's order, then ours (D12). */
+export function convergenceObstacle(
+  record: SoakingRecord,
+  closure: string | undefined,
+  at: number
+): Obstacle | undefined {
+  if (closure !== record.targetClosure) {
+    return {
+      invariant: "closure-is-target",
+      detail: `${closure ?? "an unknown closure"} runs, not ${record.targetClosure}`
+    }
+  }
+  const due = soakDue(record)
+  if (at < due) return { invariant: "soak-due", detail: `the soak is due in ${due - at} ms` }
+  const missing = record.policy.soakMs - record.soakedMs
+  if (missing > 0) return { invariant: "soaked", detail: `${missing} ms of running time are missing` }
+  return healthObstacle(record)
+}
+
+/** Milliseconds for which the agent must still run and the clock must still advance before the soak can end. */
+export function soakLeft(record: SoakingRecord, now: number): number {
+  return Math.max(0, soakDue(record) - now, record.policy.soakMs - record.soakedMs)
+}
+
+export interface SustainedFailure {
+  /** Sorted by name. */
+  readonly probes: ReadonlyArray<string>
+  readonly durationMs: number
+}
+
+/**
+ * The enforce probes whose last sample failed at or after first failure + threshold (D12). A probe that has been silent
+ * since it failed once proves nothing, whatever the time.
+ */
+export function sustainedFailure(record: SoakingRecord): SustainedFailure | undefined {
+  const failing = enforced(record, record.topology ?? {}).flatMap((name) => {
+    const probe = own(record.probes, name)
+    if (probe?.status !== "fail" || probe.failingSince === undefined) return []
+    const durationMs = probe.lastObservedAt - probe.failingSince
+    return durationMs >= record.policy.sustainedFailureMs ? [{ name, durationMs }] : []
+  })
+  if (failing.length === 0) return undefined
+  return {
+    probes: failing.map(({ name }) => name),
+    durationMs: Math.max(...failing.map(({ durationMs }) => durationMs))
+  }
+}
+
+/** Where a rollback of this record goes: the last closure that converged here, else what ran at dispatch (D11). */
+export function rollbackClosure(record: Exclude<HostRecord, { state: "Pending" }>): string | undefined {
+  return record.rollbackTarget ?? record.currentClosureAtDispatch
+}
+
+/**
+ * The closure that a failed record must go back to, or why it owes nothing. `halt` and drift never roll back; a host that
+ * ran the target already when it was dispatched has nothing to take back (D10).
+ */
+export function owedRollback(record: FailedRecord): string | undefined {
+  if (record.closedAt !== undefined || record.policyApplied !== "rollback-and-halt" || record.failure === "drift") {
+    return undefined
+  }
+  const closure = rollbackClosure(record)
+  if (closure === record.targetClosure || record.currentClosureAtDispatch === record.targetClosure) return undefined
+  return closure
+}

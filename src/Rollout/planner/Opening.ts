@@ -1,0 +1,56 @@
+/** Which rollout a channel's manifest means: a new one, the known one, or the known one's next attempt (D7, P-19, P-20). */
+import type { RolloutRecord } from "../../Schema/HostRecord.ts"
+import type { HostRecord } from "../../Schema/HostRecord.ts"
+import { nextAttempt, open } from "../Rollout.ts"
+import type { ManifestView, PlanAction, PlannedTopology, RolloutView } from "./View.ts"
+
+/** The action that brings the rollout up to the manifest; `undefined` when it is. */
+export function opening(
+  channel: string,
+  manifest: ManifestView,
+  known: RolloutView | undefined,
+  now: number
+): PlanAction | undefined {
+  const { manifestHash, rolloutId, signedAt, targetRef } = manifest
+  if (known === undefined) {
+    const rollout = open({ rolloutId, channel, targetRef, signedAt, manifestHash, attempt: 1, openedAt: now })
+    return { _tag: "Open", rollout }
+  }
+  const { record } = known
+  // A pruned rollout is a tombstone: its manifest, still in force, was rolled out long ago (P-19).
+  if (record.state === "Pruned") return undefined
+  if (record.state === "Superseded") return reopen(record, manifest, Object.keys(manifest.plan.hosts), now)
+  if (!sameTopology(manifest.plan, known.plan)) {
+    const restarted = Object.keys(manifest.plan.hosts).filter((hostname) => mustRestart(manifest, known, hostname))
+    return reopen(record, manifest, restarted, now)
+  }
+  return manifestHash === record.manifestHash ? undefined : { _tag: "Refresh", rolloutId, manifestHash, signedAt }
+}
+
+function reopen(
+  record: RolloutRecord,
+  manifest: ManifestView,
+  restarted: ReadonlyArray<string>,
+  now: number
+): PlanAction {
+  return { _tag: "Reopen", rollout: nextAttempt(record, manifest, now), restarted: restarted.toSorted() }
+}
+
+/** Hosts whose closure stays the same and that are well, or under way, go on; the rest begins anew. */
+function mustRestart(manifest: ManifestView, known: RolloutView, hostname: string): boolean {
+  const record = known.recordOf(hostname)
+  return record === undefined || record.targetClosure !== manifest.plan.hosts[hostname]?.targetClosure || ended(record)
+}
+
+function ended(record: HostRecord): boolean {
+  return record.closedAt !== undefined || record.state === "Failed" || record.state === "Reverted"
+}
+
+function sameTopology(a: PlannedTopology, b: PlannedTopology): boolean {
+  const names = Object.keys(a.hosts)
+  return names.length === Object.keys(b.hosts).length && names.every((name) => {
+    const before = Object.hasOwn(b.hosts, name) ? b.hosts[name] : undefined
+    const after = a.hosts[name]
+    return before?.targetClosure === after?.targetClosure && before?.wave === after?.wave
+  })
+}

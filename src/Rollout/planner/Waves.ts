@@ -1,0 +1,84 @@
+/**
+ * When a wave is complete (D11, D12, D15): every host of it has converged, is proven, and its soak is over by the control
+ * plane's own clock. Deferred satisfies nothing. A wave that declares no host is complete.
+ */
+import type { HostRecord } from "../../Schema/HostRecord.ts"
+import { soakDue } from "../host/Evidence.ts"
+import type { PlannedTopology, RolloutView, WaveReport } from "./View.ts"
+import { shownWaiting } from "./View.ts"
+
+export type Proof =
+  | { readonly _tag: "Proven" }
+  /** Only time is missing. */
+  | { readonly _tag: "Due"; readonly at: number }
+  | { readonly _tag: "Missing"; readonly converged: boolean; readonly because: string }
+
+const proven: Proof = { _tag: "Proven" }
+const missing = (because: string): Proof => ({ _tag: "Missing", converged: false, because })
+const unproven = (because: string): Proof => ({ _tag: "Missing", converged: true, because })
+
+/** Whether a host counts for its wave at `now`. */
+export function proofOf(record: HostRecord | undefined, now: number): Proof {
+  switch (record?.state) {
+    case undefined:
+      return missing("has no record")
+    case "Pending":
+      return missing("was not activated yet")
+    case "Activating":
+      return missing("is activating")
+    case "Deferred":
+      return missing(`waits for reboot of ${record.component}`)
+    case "Soaking":
+      return missing("is soaking")
+    case "Failed":
+      return missing("has failed")
+    case "Reverted":
+      return missing("was rolled back")
+    case "Converged": {
+      if (record.diverged === true) return unproven("reports something else than its record")
+      if (record.unproven === true) return unproven("converged without evidence of its probes")
+      const at = soakDue(record)
+      return now < at ? { _tag: "Due", at } : proven
+    }
+  }
+}
+
+/** Host names of each wave, in ascending order; index = wave; at least one wave, declared waves without hosts included. */
+export function hostsByWave(plan: PlannedTopology): ReadonlyArray<ReadonlyArray<string>> {
+  const names = Object.keys(plan.hosts).toSorted()
+  const last = names.reduce((most, name) => Math.max(most, plan.hosts[name]?.wave ?? 0), 0)
+  const waves: Array<Array<string>> = Array.from({ length: Math.max(plan.soakMs.length, last + 1) }, () => [])
+  for (const name of names) waves[plan.hosts[name]?.wave ?? 0]?.push(name)
+  return waves
+}
+
+export function reportWave(
+  rollout: RolloutView,
+  waves: ReadonlyArray<ReadonlyArray<string>>,
+  now: number
+): WaveReport {
+  const wave = rollout.record.currentWave
+  const names = waves[wave] ?? []
+  const proofs = names.map((hostname) => ({ hostname, proof: proofOf(rollout.recordOf(hostname), now) }))
+  const open = proofs.filter(({ proof }) => proof._tag !== "Proven")
+  const dues = open.flatMap(({ proof }) => proof._tag === "Due" ? [proof.at] : [])
+  return {
+    rolloutId: rollout.record.rolloutId,
+    wave,
+    waves: waves.length,
+    hosts: names.length,
+    complete: open.length === 0,
+    converged: open.every(({ proof }) => proof._tag === "Due" || (proof._tag === "Missing" && proof.converged)),
+    waiting: open.length,
+    waitsFor: open.slice(0, shownWaiting).map(({ hostname, proof }) => ({
+      hostname,
+      because: proof._tag === "Missing" ? proof.because : "has converged before its soak is over here"
+    })),
+    ...(dues.length > 0 && dues.length === open.length ? { earliestAt: latest(dues) } : {})
+  }
+}
+
+/** `Math.max` of a spread would put 10,000 arguments on the stack. */
+function latest(times: ReadonlyArray<number>): number {
+  return times.reduce((most, time) => Math.max(most, time), 0)
+}
