@@ -1,0 +1,112 @@
+/**
+ * One SQLite database: the journal's disk (D1). Synchronous, so that nothing can come between the statements of a
+ * transaction, and short, because everything else waits meanwhile.
+ *
+ * Owns the connection, the schema's version and the disk reserve. Does not own rows: the journals do.
+ *
+ * Failures: a full or read-only disk is `CommitHeld`, and the transaction may be tried again; everything else is a
+ * `DatabaseError` and must end the process, for nobody knows what became durable.
+ */
+import { Context, Effect, Layer } from "effect"
+import { closeSync, fchmodSync, openSync } from "node:fs"
+import { dirname } from "node:path"
+import { DatabaseSync } from "node:sqlite"
+import { CommitHeld } from "./CommitHeld.ts"
+import { makeDiskReserve } from "./DiskReserve.ts"
+import type { MemoryDisk } from "./MemoryDisk.ts"
+import { classify, DatabaseError, makeSql, type Migrations, prepare, type Sql, transact } from "./Sqlite.ts"
+import { prepareStateDirectory, type StateDirectoryUnusable } from "./StateDirectory.ts"
+
+export { DatabaseError, type Migrations, type Row, type Sql } from "./Sqlite.ts"
+
+/**
+ * Kept free beside a journal, bytes: about 1000 pages, some hundred commits, and more than the write-ahead log of a
+ * checkpoint needs.
+ */
+export const defaultReserveBytes = 4 * 1024 * 1024
+
+export interface FileOptions {
+  readonly reserveBytes?: number
+}
+
+export class Database extends Context.Service<Database, {
+  /** Path of the file, or what stands for it in memory; for messages. */
+  readonly file: string
+  /** Reads. Writes outside of a transaction are transactions of their own. */
+  readonly sql: Sql
+  /** One durable transaction. Throws `CommitHeld`, `DatabaseError`, or what `body` throws; then nothing is written. */
+  readonly transaction: <A>(body: (sql: Sql) => A) => A
+}>()("nixfleet/Layers/Disk/Database") {
+  /** A file of mode 0600 in a directory that only its owner may write. Closed with the layer's scope. */
+  static readonly layerFile = (
+    file: string,
+    migrations: Migrations,
+    options: FileOptions = {}
+  ): Layer.Layer<Database, DatabaseError | StateDirectoryUnusable> =>
+    Layer.effect(
+      Database,
+      Effect.gen(function*() {
+        yield* prepareStateDirectory(dirname(file))
+        const db = yield* Effect.acquireRelease(
+          open(file, () => openFile(file)),
+          (opened) => Effect.sync(() => opened.close())
+        )
+        yield* open(file, () => prepare(db, file, migrations))
+        const reserve = makeDiskReserve(`${file}.reserve`, options.reserveBytes ?? defaultReserveBytes)
+        const sql = makeSql(db, file)
+        const transaction = <A>(body: (sql: Sql) => A): A => {
+          try {
+            const result = transact(db, file, () => body(sql), () => db.exec("COMMIT"))
+            reserve.restore()
+            return result
+          } catch (error) {
+            // The caller tries again, and then finds the room that was kept for it.
+            if (error instanceof CommitHeld && error.reason === "disk-full") reserve.release()
+            throw error
+          }
+        }
+        return Database.of({ file, sql, transaction })
+      })
+    )
+
+  /** A database in memory that outlives the layer, as a disk outlives a process; its faults are the disk's (D20). */
+  static readonly layerMemory = (disk: MemoryDisk, migrations: Migrations): Layer.Layer<Database, DatabaseError> =>
+    Layer.effect(
+      Database,
+      Effect.gen(function*() {
+        const { db, file } = disk
+        yield* open(file, () => prepare(db, file, migrations))
+        const sql = makeSql(db, file)
+        return Database.of({
+          file,
+          sql,
+          transaction: (body) => transact(db, file, () => body(sql), () => disk.commit())
+        })
+      })
+    )
+}
+
+/** SQLite gives the write-ahead log the mode of the database, which therefore is created before SQLite opens it. */
+function openFile(file: string): DatabaseSync {
+  const handle = openSync(file, "a", 0o600)
+  try {
+    fchmodSync(handle, 0o600)
+  } finally {
+    closeSync(handle)
+  }
+  return new DatabaseSync(file)
+}
+
+/** At start nothing waits for a disk to become writable: every failure is reported and ends the start. */
+const open = <A>(file: string, f: () => A): Effect.Effect<A, DatabaseError> =>
+  Effect.try({
+    try: f,
+    catch: (cause) => {
+      const error = classify(file, cause)
+      return error instanceof DatabaseError ? error : new DatabaseError({
+        reason: "database-failed",
+        file,
+        message: `cannot open ${file}: ${error instanceof Error ? error.message : String(error)}`
+      })
+    }
+  })

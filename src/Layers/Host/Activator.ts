@@ -1,0 +1,68 @@
+/**
+ * Makes a closure the running system: fetch and verify, set the profile, run its switch detached, read the result.
+ * Drivers: `ArchiveActivator.ts` (hosts without Nix). Every operation is idempotent, interruptible, and answers with a
+ * tagged outcome, never with an exit code of a tool (nix.md §8, decisions.md D11). A switch survives the agent.
+ */
+import { Context, type Effect } from "effect"
+
+/** Which activation a switch belongs to: names its result file. */
+export interface SwitchId {
+  readonly rolloutId: string
+  readonly attempt: number
+  readonly purpose: "forward" | "rollback"
+  /** 1 for the first start of this switch, 2 for its re-run (D7). */
+  readonly run: number
+}
+
+/** What was found on the host; absent = unknown (D12). */
+export interface CurrentSystem {
+  /** Closure name behind `current-system`. */
+  readonly running: string | undefined
+  /** Closure name behind the profile. */
+  readonly profile: string | undefined
+}
+
+/** `Transient` may be retried inside the deadline; `HostFault` never condemns the closure (D11). */
+export type RealiseOutcome =
+  | { readonly _tag: "Ok" }
+  | { readonly _tag: "Absent"; readonly detail: string }
+  | { readonly _tag: "Untrusted"; readonly detail: string }
+  | { readonly _tag: "Corrupt"; readonly detail: string }
+  | { readonly _tag: "Transient"; readonly detail: string }
+  | { readonly _tag: "HostFault"; readonly fault: "disk" | "readOnly" | "database" | "daemon"; readonly detail: string }
+  | { readonly _tag: "Deadline"; readonly detail: string }
+
+export type SetProfileOutcome =
+  | { readonly _tag: "Ok"; readonly generation: number }
+  | { readonly _tag: "Failed"; readonly detail: string }
+
+export type StartSwitchOutcome =
+  | { readonly _tag: "Started" }
+  /** Another switch holds the host; try again later. */
+  | { readonly _tag: "Busy"; readonly detail: string }
+  | { readonly _tag: "Failed"; readonly detail: string }
+
+export type SwitchResult =
+  | { readonly _tag: "Running" }
+  /** 0 done, 4 degraded, 100 needs a reboot, anything else failed. `stderrTail` at most 500 bytes, whole characters. */
+  | { readonly _tag: "Exited"; readonly code: number; readonly stderrTail: string }
+  | { readonly _tag: "TimedOut"; readonly stderrTail: string }
+  | { readonly _tag: "Killed"; readonly signal: string; readonly stderrTail: string }
+  /** No process and no result: power cut, or never started. */
+  | { readonly _tag: "Lost" }
+
+export class Activator extends Context.Service<Activator, {
+  /** Name of the driver; the wire's `switchMethod`. */
+  readonly method: string
+  readonly current: Effect.Effect<CurrentSystem>
+  /** Fetches and verifies `closure`; afterwards its files are complete or absent, never half there. */
+  readonly realise: (closure: string) => Effect.Effect<RealiseOutcome>
+  /** Makes `closure` the next generation, durable before it answers; the same closure as the present one is a no-op. */
+  readonly setProfile: (closure: string) => Effect.Effect<SetProfileOutcome>
+  /** Runs the closure's own switch detached from this process, with a time limit that the detached side enforces. */
+  readonly startSwitch: (closure: string, id: SwitchId) => Effect.Effect<StartSwitchOutcome>
+  /** Reads the result of a switch, also one started by an earlier process. */
+  readonly switchResult: (id: SwitchId) => Effect.Effect<SwitchResult>
+  /** Ends a running switch and its whole process group. */
+  readonly cancelSwitch: (id: SwitchId) => Effect.Effect<void>
+}>()("nixfleet/Layers/Host/Activator") {}

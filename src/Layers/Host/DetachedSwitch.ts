@@ -1,0 +1,255 @@
+/**
+ * Starts, watches and ends switches that run apart from this process: own session, no pipe to us, result in a file. A
+ * switch survives the agent's end, kill -9 included, and any later agent reads its result. Under systemd the agent's unit
+ * needs `KillMode=process`, otherwise the end of the unit ends the switch with it.
+ *
+ * Owns the directory of records; `SwitchSupervisor.ts` says which files a record has. One record is one `SwitchId` and runs
+ * at most once: a second start of it changes nothing.
+ *
+ * Failures: `Busy`, another switch holds the host's lock; `Lost`, the record was claimed but its supervisor is gone without
+ * a result, or it was never claimed. Before anything new is started, what a lost switch left running is killed.
+ */
+import { type ChildProcessByStdio, spawn } from "node:child_process"
+import { createHash } from "node:crypto"
+import { once } from "node:events"
+import { open, readdir, readFile, rm, stat } from "node:fs/promises"
+import { constants } from "node:os"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import type { Readable } from "node:stream"
+import { setTimeout as sleep } from "node:timers/promises"
+import { writeAtomically } from "../Disk/AtomicFile.ts"
+import type { StartSwitchOutcome, SwitchId, SwitchResult } from "./Activator.ts"
+import { switchScript } from "./Archive.ts"
+import { errorText, makeDirectory, syncPath, unlessAbsent } from "./DurableFiles.ts"
+import { carriesMark, processesWith, signalProcess } from "./Processes.ts"
+import { supervisorProgram } from "./SwitchSupervisor.ts"
+import { tailText } from "./TextTail.ts"
+
+export interface DetachedSwitchConfig {
+  /** Where the records are. */
+  readonly recordsDir: string
+  /** The host-wide lock: the same for every agent that can switch this host. */
+  readonly lockFile: string
+  /** The `current-system` link. */
+  readonly currentLink: string
+  /** After so long the switch is ended: `TimedOut`. */
+  readonly timeoutMs: number
+  /** From TERM to KILL. */
+  readonly graceMs: number
+  /** Environment of the switch; its variables about the switch are added. */
+  readonly environment: Readonly<Record<string, string>>
+}
+
+/** Most bytes of what the switch wrote to stderr that a result carries. */
+const stderrTailBytes = 500
+/** The supervisor answers after two flushes; a disk that takes longer is broken. */
+const handshakeMs = 30_000
+const pollMs = 50
+/** Beyond the grace, for the supervisor to write its result. */
+const settleMs = 5_000
+/** Records kept for people who look; the journal needs only those of live rollouts. */
+const keptRecords = 256
+
+/** File name of a record: readable, and unique by the hash, as a rollout id may hold any character. */
+function recordName(id: SwitchId): string {
+  const readable = id.rolloutId.replaceAll(/[^A-Za-z0-9@._-]/g, "_").slice(0, 80)
+  const unique = createHash("sha256").update(id.rolloutId).digest("hex").slice(0, 16)
+  return `${readable}.${unique}.${id.attempt}.${id.purpose}.${id.run}`
+}
+
+const seconds = (ms: number): string => String(ms / 1000)
+const signalName = (number: number): string =>
+  Object.entries(constants.signals).find(([, value]) => value === number)?.[0] ?? `signal ${number}`
+
+export class DetachedSwitches {
+  readonly #config: DetachedSwitchConfig
+
+  constructor(config: DetachedSwitchConfig) {
+    this.#config = config
+  }
+
+  /** Makes the directory and deletes the oldest records beyond those kept. */
+  async open(): Promise<void> {
+    await makeDirectory(this.#config.recordsDir, 0o700)
+    const finished = (await readdir(this.#config.recordsDir)).filter((name) => name.endsWith(".result"))
+    const aged = await Promise.all(finished.map(async (name) => ({
+      record: join(this.#config.recordsDir, name.slice(0, -".result".length)),
+      at: (await stat(join(this.#config.recordsDir, name))).mtimeMs
+    })))
+    for (const { record } of aged.toSorted((a, b) => b.at - a.at).slice(keptRecords)) {
+      for (const file of [".result", ".err", ".out", ".claim"]) await rm(`${record}${file}`, { force: true })
+    }
+  }
+
+  /** Runs the switch of the closure at `closurePath`. Answers when it is claimed, or is not going to run. */
+  async start(closurePath: string, id: SwitchId): Promise<StartSwitchOutcome> {
+    const record = this.#record(id)
+    try {
+      if (await this.#claimedBy(record) !== undefined) return { _tag: "Started" }
+      await this.#endLostSwitches()
+      return await this.#spawn(closurePath, record)
+    } catch (error) {
+      return { _tag: "Failed", detail: `starting ${closurePath}/${switchScript}: ${errorText(error)}` }
+    }
+  }
+
+  async result(id: SwitchId): Promise<SwitchResult> {
+    const record = this.#record(id)
+    const running = await this.#runningPid(record)
+    // Read after the look at the process: a switch that ended in between has its result by now.
+    const line = await this.#resultLine(record)
+    if (line !== undefined) return this.#parse(line, await this.#stderrTail(record))
+    return running === undefined ? { _tag: "Lost" } : { _tag: "Running" }
+  }
+
+  /** Ends the switch: TERM, after the grace KILL; afterwards none of its processes is left and it has a result. */
+  async cancel(id: SwitchId): Promise<void> {
+    const record = this.#record(id)
+    if (await this.#claimedBy(record) === undefined || await this.#resultLine(record) !== undefined) return
+    const running = await this.#runningPid(record)
+    if (running !== undefined) {
+      signalProcess(running, "SIGTERM")
+      let left = this.#config.graceMs + settleMs
+      while (left > 0 && await carriesMark(running, markOf(record))) {
+        await sleep(pollMs)
+        left -= pollMs
+      }
+    }
+    await killMarked(record)
+    if (await this.#resultLine(record) === undefined) {
+      writeAtomically(`${record}.result`, Buffer.from(`killed ${constants.signals.SIGKILL}\n`))
+    }
+  }
+
+  #record(id: SwitchId): string {
+    return join(this.#config.recordsDir, recordName(id))
+  }
+
+  async #claimedBy(record: string): Promise<number | undefined> {
+    const text = await unlessAbsent(readFile(`${record}.claim`, "utf8"))
+    return text === undefined ? undefined : Number(text)
+  }
+
+  async #runningPid(record: string): Promise<number | undefined> {
+    const pid = await this.#claimedBy(record)
+    return pid !== undefined && (await carriesMark(pid, markOf(record))) ? pid : undefined
+  }
+
+  async #resultLine(record: string): Promise<string | undefined> {
+    return (await unlessAbsent(readFile(`${record}.result`, "utf8")))?.trim()
+  }
+
+  async #stderrTail(record: string): Promise<string> {
+    const handle = await unlessAbsent(open(`${record}.err`, "r"))
+    if (handle === undefined) return ""
+    try {
+      // Three bytes more than are shown, so that the cut can be told from a broken character.
+      const { size } = await handle.stat()
+      const from = Math.max(0, size - stderrTailBytes - 3)
+      const { buffer, bytesRead } = await handle.read(Buffer.alloc(stderrTailBytes + 3), 0, stderrTailBytes + 3, from)
+      return tailText(buffer.subarray(0, bytesRead), stderrTailBytes)
+    } finally {
+      await handle.close()
+    }
+  }
+
+  #parse(line: string, stderrTail: string): SwitchResult {
+    const [word, number] = line.split(" ")
+    switch (word) {
+      case "exited":
+        return { _tag: "Exited", code: Number(number), stderrTail }
+      case "killed":
+        return { _tag: "Killed", signal: signalName(Number(number)), stderrTail }
+      case "timeout":
+        return { _tag: "TimedOut", stderrTail }
+      default:
+        // Not written by a supervisor: what the switch did is unknown (house rule 8).
+        return { _tag: "Lost" }
+    }
+  }
+
+  /** Kills what is left of switches whose supervisor died: two switches at once are worse than a lost one. */
+  async #endLostSwitches(): Promise<void> {
+    const names = await readdir(this.#config.recordsDir)
+    for (const name of names) {
+      if (!name.endsWith(".claim")) continue
+      const record = join(this.#config.recordsDir, name.slice(0, -".claim".length))
+      if (names.includes(`${name.slice(0, -".claim".length)}.result`)) continue
+      if (await this.#runningPid(record) !== undefined) continue
+      if (await this.#resultLine(record) === undefined) await killMarked(record)
+    }
+  }
+
+  async #spawn(closurePath: string, record: string): Promise<StartSwitchOutcome> {
+    const { currentLink, environment, graceMs, lockFile, recordsDir, timeoutMs } = this.#config
+    await syncPath(recordsDir)
+    const supervisor = spawn(
+      "/bin/sh",
+      [
+        "-c",
+        supervisorProgram,
+        "nixfleet-switch",
+        lockFile,
+        record,
+        seconds(timeoutMs),
+        seconds(graceMs),
+        closurePath,
+        currentLink
+      ],
+      {
+        cwd: "/",
+        detached: true,
+        stdio: ["ignore", "pipe", "ignore"],
+        env: { ...environment, ...switchVariables(record, closurePath, currentLink) }
+      }
+    )
+    const answer = await handshake(supervisor)
+    supervisor.stdout.destroy()
+    supervisor.unref()
+    switch (answer) {
+      case "started":
+        return { _tag: "Started" }
+      case "busy":
+        return { _tag: "Busy", detail: `another switch holds ${lockFile}` }
+      default:
+        return { _tag: "Failed", detail: `starting ${closurePath}/${switchScript}: ${answer.replace(/^failed /, "")}` }
+    }
+  }
+}
+
+/** What tells the processes of a record from all others. */
+const markOf = (record: string): string => `NIXFLEET_SWITCH=${record}`
+
+const switchVariables = (record: string, closurePath: string, currentLink: string) => ({
+  NIXFLEET_SWITCH: record,
+  NIXFLEET_CLOSURE: closurePath,
+  NIXFLEET_CURRENT_SYSTEM: currentLink
+})
+
+/** KILL to every process of the record, until none is left that could start another. */
+async function killMarked(record: string): Promise<void> {
+  for (;;) {
+    const pids = await processesWith(markOf(record))
+    if (pids.length === 0) return
+    for (const pid of pids) signalProcess(pid, "SIGKILL")
+    await sleep(pollMs)
+  }
+}
+
+/** The supervisor's one line, or what became of it instead. */
+async function handshake(supervisor: ChildProcessByStdio<null, Readable, null>): Promise<string> {
+  const lines = createInterface({ input: supervisor.stdout })
+  const deadline = new AbortController()
+  try {
+    return await Promise.race([
+      once(lines, "line", { signal: deadline.signal }).then(([line]) => String(line)),
+      once(supervisor, "error", { signal: deadline.signal }).then(([error]) => `/bin/sh: ${errorText(error)}`),
+      once(lines, "close", { signal: deadline.signal }).then(() => "the supervisor ended without an answer"),
+      sleep(handshakeMs, `no answer within ${handshakeMs} ms`, { signal: deadline.signal })
+    ])
+  } finally {
+    deadline.abort()
+    lines.close()
+  }
+}

@@ -1,0 +1,73 @@
+/**
+ * Tells the service manager how the program is doing (D18): ready, alive, stopping. By the `systemd-notify` command,
+ * because Node has no datagram sockets of the Unix family and the agent ships no native code. Does nothing when nobody
+ * listens, which is the case outside of systemd.
+ *
+ * Failures: a notification that cannot be sent is logged and never harms the program; if the pulses stay away, the
+ * service manager restarts it. The unit needs `NotifyAccess=all`, since the command is another process.
+ */
+import { Clock, Context, Effect, Layer } from "effect"
+import { execFile } from "node:child_process"
+
+export class SystemdNotify extends Context.Service<SystemdNotify, {
+  readonly ready: Effect.Effect<void>
+  /** Sent on its own with the layer's scope; for programs that know earlier. */
+  readonly stopping: Effect.Effect<void>
+  /**
+   * The program lives. Synchronous and cheap, for the reducer's pulse: at most one command runs, and one is started at most
+   * every half of the service manager's limit.
+   */
+  readonly alive: () => void
+}>()("nixfleet/Layers/SystemdNotify") {
+  /** `environment`: of this process; systemd sets `NOTIFY_SOCKET` and `WATCHDOG_USEC` in it. */
+  static readonly layer = (environment: Readonly<Record<string, string | undefined>>): Layer.Layer<SystemdNotify> =>
+    environment["NOTIFY_SOCKET"] === undefined
+      ? SystemdNotify.layerSilent
+      : Layer.effect(SystemdNotify, fromSystemd(environment))
+
+  static readonly layerSilent: Layer.Layer<SystemdNotify> = Layer.succeed(
+    SystemdNotify,
+    SystemdNotify.of({ ready: Effect.void, stopping: Effect.void, alive: () => {} })
+  )
+}
+
+/** The command waits for the receiver; systemd itself gives up after five seconds. */
+const commandLimitMs = 5_000
+
+const fromSystemd = Effect.fnUntraced(function*(environment: Readonly<Record<string, string | undefined>>) {
+  const clock = yield* Clock.Clock
+  const runFork = Effect.runForkWith(yield* Effect.context())
+
+  const send = (assignment: string): Effect.Effect<void> =>
+    Effect.callback<void, Error>((resume) => {
+      const child = execFile(
+        "systemd-notify",
+        [`--pid=${process.pid}`, assignment],
+        { timeout: commandLimitMs },
+        (error) => resume(error === null ? Effect.void : Effect.fail(error))
+      )
+      return Effect.sync(() => {
+        child.kill()
+      })
+    }).pipe(
+      Effect.catch((error) =>
+        Effect.logWarning("the service manager could not be told").pipe(
+          Effect.annotateLogs({ reason: "notify-failed", assignment, detail: error.message })
+        )
+      )
+    )
+
+  const watchdogMs = Number(environment["WATCHDOG_USEC"] ?? 0) / 1000
+  const halfNanos = BigInt(Math.floor(watchdogMs * 500_000))
+  let lastPulse = clock.monotonicTimeNanosUnsafe() - halfNanos
+  const alive = () => {
+    const now = clock.monotonicTimeNanosUnsafe()
+    if (!(watchdogMs > 0) || now - lastPulse < halfNanos) return
+    lastPulse = now
+    runFork(send("WATCHDOG=1"))
+  }
+
+  const stopping = send("STOPPING=1")
+  yield* Effect.addFinalizer(() => stopping)
+  return SystemdNotify.of({ ready: send("READY=1"), stopping, alive })
+})

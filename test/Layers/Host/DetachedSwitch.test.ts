@@ -1,0 +1,286 @@
+import { assert, describe, it } from "@effect/vitest"
+import { Effect, Layer } from "effect"
+import { spawn } from "node:child_process"
+import { once } from "node:events"
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs"
+import { join } from "node:path"
+import { createInterface } from "node:readline"
+import { Activator, type SwitchId } from "../../../src/Layers/Host/Activator.ts"
+import * as ArchiveActivator from "../../../src/Layers/Host/ArchiveActivator.ts"
+import { processesWith } from "../../../src/Layers/Host/Processes.ts"
+import { activate, awaitSwitch, switchId } from "../../support/activatorContract.ts"
+import { linesOf, makeHost } from "../../support/archiveHost.ts"
+import { publishClosure, switches } from "../../support/closures.ts"
+import { until } from "../../support/until.ts"
+
+type Host = Effect.Success<ReturnType<typeof makeHost>>
+
+/** A test on a host of its own, with one agent. */
+const onHost = (
+  name: string,
+  body: (host: Host) => Effect.Effect<void, unknown, Activator>,
+  over: Partial<ArchiveActivator.ArchiveActivatorConfig> = {}
+) =>
+  it.live(name, () =>
+    Effect.gen(function*() {
+      const host = yield* makeHost(over)
+      yield* Effect.provide(body(host), host.layer)
+    }))
+
+const ready = (host: Host, body: string) =>
+  Effect.gen(function*() {
+    const closure = yield* publishClosure(host.source, "closure", body)
+    const activator = yield* Activator
+    assert.deepStrictEqual(yield* activator.realise(closure), { _tag: "Ok" })
+    return { activator, closure, path: join(host.config.storeDir, closure) }
+  })
+
+/** Path of the record of the only switch of a host. */
+const recordOf = (host: Host): string => {
+  const claims = readdirSync(host.config.stateDir).filter((name) => name.endsWith(".claim"))
+  assert.strictEqual(claims.length, 1)
+  return join(host.config.stateDir, claims[0]!.slice(0, -".claim".length))
+}
+const supervisorOf = (host: Host): number => Number(readFileSync(`${recordOf(host)}.claim`, "utf8"))
+const livingOf = (host: Host) => Effect.promise(() => processesWith(`NIXFLEET_SWITCH=${recordOf(host)}`))
+
+describe("a switch", () => {
+  onHost(
+    "runs `switch` of the closure in a session of its own, told where the link is, and nothing else",
+    (host) =>
+      Effect.gen(function*() {
+        const { activator, closure, path } = yield* ready(host, "env | sort; ps -o sid= -p $$; sleep 0.3")
+        yield* activator.startSwitch(closure, switchId())
+        const pid = supervisorOf(host)
+        assert.strictEqual(readFileSync(`/proc/${pid}/stat`, "utf8").split(") ")[1]!.split(" ")[3], String(pid))
+        yield* awaitSwitch(switchId())
+        const record = recordOf(host)
+        const lines = linesOf(`${record}.out`)
+        assert.strictEqual(lines.at(-1)!.trim(), String(pid))
+        const names = lines.slice(0, -1).map((line) => line.split("=")[0])
+        assert.deepStrictEqual(
+          names.filter((name) => name !== "_" && name !== "OLDPWD"),
+          ["NIXFLEET_CLOSURE", "NIXFLEET_CURRENT_SYSTEM", "NIXFLEET_SWITCH", "PATH", "PWD", "RUNS"]
+        )
+        assert.include(lines, `NIXFLEET_CLOSURE=${path}`)
+        assert.include(lines, `NIXFLEET_CURRENT_SYSTEM=${join(host.config.runDir, "current-system")}`)
+        assert.deepStrictEqual(linesOf(host.runsFile), [`${path} switch`])
+      })
+  )
+
+  onHost("may move the link itself, and its supervisor then leaves it", (host) =>
+    Effect.gen(function*() {
+      const { closure, path } = yield* ready(host, `ln -sfn "$NIXFLEET_CLOSURE" "$NIXFLEET_CURRENT_SYSTEM"`)
+      yield* activate(closure, switchId())
+      assert.strictEqual(readlinkSync(join(host.config.runDir, "current-system")), path)
+    }))
+
+  onHost(
+    "that points the link elsewhere is not corrected: what runs is not the target",
+    (host) =>
+      Effect.gen(function*() {
+        mkdirSync(join(host.root, "elsewhere"))
+        const { activator, closure } = yield* ready(host, `ln -sfn ${host.root}/elsewhere "$NIXFLEET_CURRENT_SYSTEM"`)
+        assert.strictEqual((yield* activate(closure, switchId()))._tag, "Exited")
+        assert.isUndefined((yield* activator.current).running)
+      })
+  )
+
+  onHost("whose link cannot be moved has exited with 0 and is not what runs", (host) =>
+    Effect.gen(function*() {
+      mkdirSync(join(host.config.runDir, "current-system", "full"), { recursive: true })
+      const { activator, closure } = yield* ready(host, "exit 0")
+      const result = yield* activate(closure, switchId())
+      assert.strictEqual(result._tag === "Exited" && result.code, 0)
+      assert.isUndefined((yield* activator.current).running)
+    }))
+
+  for (const code of [1, 2, 3, 124, 126, 127]) {
+    onHost(`that exits with ${code} says so`, (host) =>
+      Effect.gen(function*() {
+        const { closure } = yield* ready(host, `exit ${code}`)
+        const result = yield* activate(closure, switchId())
+        assert.strictEqual(result._tag === "Exited" ? result.code : result._tag, code)
+      }))
+  }
+
+  onHost("that is killed by a signal names it", (host) =>
+    Effect.gen(function*() {
+      const { closure } = yield* ready(host, "kill -SEGV $$")
+      const result = yield* activate(closure, switchId())
+      assert.strictEqual(result._tag === "Killed" ? result.signal : result._tag, "SIGSEGV")
+    }))
+
+  onHost("reports the end of its stderr, at most 500 bytes of whole characters", (host) =>
+    Effect.gen(function*() {
+      const { closure } = yield* ready(
+        host,
+        `i=0; while [ $i -lt 300 ]; do printf 'ä' >&2; i=$((i+1)); done; printf x >&2; exit 1`
+      )
+      const result = yield* activate(closure, switchId())
+      const tail = result._tag === "Exited" ? result.stderrTail : ""
+      assert.strictEqual(tail, `${"ä".repeat(249)}x`)
+    }))
+
+  onHost("that ignores TERM is killed with all of its group after the grace", (host) =>
+    Effect.gen(function*() {
+      const { closure } = yield* ready(host, `(${switches.stubborn}) & ${switches.stubborn}`)
+      assert.strictEqual((yield* activate(closure, switchId()))._tag, "TimedOut")
+      // The supervisor itself ends after its result is written.
+      while ((yield* livingOf(host)).length > 0) yield* Effect.sleep(10)
+    }), { switchTimeoutMs: 300, switchGraceMs: 200 })
+
+  onHost("that is cancelled loses its whole group, those that ignore TERM included", (host) =>
+    Effect.gen(function*() {
+      const { activator, closure } = yield* ready(host, `(${switches.stubborn}) & ${switches.stubborn}`)
+      yield* activator.startSwitch(closure, switchId())
+      yield* until(() => linesOf(host.runsFile).length === 1)
+      yield* activator.cancelSwitch(switchId())
+      const result = yield* activator.switchResult(switchId())
+      assert.strictEqual(result._tag, "Killed")
+      assert.deepStrictEqual(yield* livingOf(host), [])
+    }), { switchGraceMs: 200 })
+
+  onHost("may leave a daemon behind: it neither is killed nor holds the lock", (host) =>
+    Effect.gen(function*() {
+      const { activator, closure } = yield* ready(host, "sleep 30 & exit 0")
+      assert.strictEqual((yield* activate(closure, switchId(1)))._tag, "Exited")
+      const [daemon] = yield* livingOf(host)
+      assert.isDefined(daemon)
+      yield* Effect.ensuring(
+        Effect.gen(function*() {
+          assert.deepStrictEqual(yield* activator.startSwitch(closure, switchId(2)), { _tag: "Started" })
+          assert.strictEqual((yield* awaitSwitch(switchId(2)))._tag, "Exited")
+          process.kill(daemon, 0)
+        }),
+        Effect.promise(async () => {
+          for (const id of readdirSync(host.config.stateDir).filter((name) => name.endsWith(".claim"))) {
+            const record = join(host.config.stateDir, id.slice(0, -".claim".length))
+            for (const pid of await processesWith(`NIXFLEET_SWITCH=${record}`)) process.kill(pid, "SIGKILL")
+          }
+        })
+      )
+    }))
+
+  onHost(
+    "cannot start without its script, or on a host without flock, and says what is missing",
+    (host) =>
+      Effect.gen(function*() {
+        const { closure } = yield* ready(host, "exit 0")
+        const bare = ArchiveActivator.layer({ ...host.config, switchEnvironment: { PATH: "/nonexistent" } })
+        const outcome = yield* Effect.flatMap(Activator, (other) => other.startSwitch(closure, switchId())).pipe(
+          Effect.provide(bare, { local: true })
+        )
+        assert.strictEqual(outcome._tag, "Failed")
+        assert.match(outcome._tag === "Failed" ? outcome.detail : "", /this host has no flock/)
+        assert.deepStrictEqual(linesOf(host.runsFile), [])
+      })
+  )
+})
+
+describe("after a crash", () => {
+  const startInChild = (host: Host, closure: string, id: SwitchId) =>
+    Effect.acquireRelease(
+      Effect.promise(async () => {
+        const script = new URL("../../support/startSwitch.ts", import.meta.url).pathname
+        const child = spawn(process.execPath, [script, JSON.stringify(host.config), closure, JSON.stringify(id)], {
+          stdio: ["ignore", "pipe", "inherit"],
+          detached: true
+        })
+        const [line] = await once(createInterface({ input: child.stdout }), "line")
+        return { child, line: String(line) }
+      }),
+      ({ child }) => Effect.sync(() => child.kill("SIGKILL"))
+    )
+
+  onHost(
+    "of the agent (kill -9 of its whole group) the switch goes on, and the next agent reads its result",
+    (host) =>
+      Effect.scoped(Effect.gen(function*() {
+        const { activator, closure } = yield* ready(host, "sleep 1; echo done >&2")
+        const { child, line } = yield* startInChild(host, closure, switchId())
+        assert.strictEqual(line, "Started")
+        process.kill(-child.pid!, "SIGKILL")
+        yield* Effect.promise(() => once(child, "exit"))
+        assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Running" })
+        assert.strictEqual((yield* activator.startSwitch(closure, switchId(2)))._tag, "Busy")
+        assert.deepStrictEqual(yield* awaitSwitch(switchId()), { _tag: "Exited", code: 0, stderrTail: "done\n" })
+        assert.strictEqual((yield* activator.current).running, closure)
+      }))
+  )
+
+  onHost(
+    "of the supervisor the switch is lost, its lock is free, and the next start ends what it left",
+    (host) =>
+      Effect.gen(function*() {
+        const { activator, closure } = yield* ready(host, "sleep 60")
+        yield* activator.startSwitch(closure, switchId())
+        yield* until(() => linesOf(host.runsFile).length === 1)
+        process.kill(supervisorOf(host), "SIGKILL")
+        yield* until(() => !existsSync(`/proc/${supervisorOf(host)}/cwd`))
+        assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" })
+        const left = yield* livingOf(host)
+        assert.isAbove(left.length, 0)
+        const again = yield* publishClosure(host.source, "again", "exit 0")
+        yield* activator.realise(again)
+        assert.deepStrictEqual(yield* activator.startSwitch(again, switchId(1, { run: 2 })), { _tag: "Started" })
+        for (const pid of left) assert.isFalse(existsSync(`/proc/${pid}/cwd`))
+        assert.strictEqual((yield* awaitSwitch(switchId(1, { run: 2 })))._tag, "Exited")
+        // The same switch is not run a second time.
+        assert.deepStrictEqual(yield* activator.startSwitch(closure, switchId()), { _tag: "Started" })
+        assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" })
+      }),
+    { switchTimeoutMs: 30_000 }
+  )
+
+  onHost(
+    "a pid that belongs to another process now is not taken for the switch, and is not killed",
+    (host) =>
+      Effect.gen(function*() {
+        const { activator, closure } = yield* ready(host, "sleep 60")
+        yield* activator.startSwitch(closure, switchId())
+        yield* activator.cancelSwitch(switchId())
+        const record = recordOf(host)
+        const stranger = spawn("sleep", ["60"], { stdio: "ignore" })
+        yield* Effect.ensuring(
+          Effect.gen(function*() {
+            yield* Effect.promise(() => once(stranger, "spawn"))
+            writeFileSync(`${record}.claim`, `${stranger.pid}\n`)
+            writeFileSync(`${record}.result`, "garbage\n")
+            assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" })
+            yield* activator.cancelSwitch(switchId())
+            yield* activator.startSwitch(closure, switchId(2))
+            yield* activator.cancelSwitch(switchId(2))
+            assert.isNull(stranger.exitCode)
+            assert.isNull(stranger.signalCode)
+          }),
+          Effect.sync(() => stranger.kill("SIGKILL"))
+        )
+      }),
+    { switchTimeoutMs: 30_000 }
+  )
+
+  it.live("two agents with records of their own share the host's lock", () =>
+    Effect.gen(function*() {
+      const host = yield* makeHost()
+      const other = ArchiveActivator.layer({ ...host.config, stateDir: join(host.root, "other-state") })
+      yield* Effect.gen(function*() {
+        const { activator, closure } = yield* ready(host, "sleep 1")
+        yield* activator.startSwitch(closure, switchId())
+        const outcome = yield* Effect.flatMap(Activator, (second) => second.startSwitch(closure, switchId())).pipe(
+          Effect.provide(other, { local: true })
+        )
+        assert.strictEqual(outcome._tag, "Busy")
+        assert.strictEqual((yield* awaitSwitch(switchId()))._tag, "Exited")
+      }).pipe(Effect.provide(Layer.orDie(host.layer)))
+    }))
+
+  onHost("a link that a crash left half made does not stop the next switch", (host) =>
+    Effect.gen(function*() {
+      symlinkSync("/nowhere", join(host.config.runDir, "current-system"))
+      const { activator, closure } = yield* ready(host, "exit 0")
+      assert.isUndefined((yield* activator.current).running)
+      yield* activate(closure, switchId())
+      assert.strictEqual((yield* activator.current).running, closure)
+    }))
+})
