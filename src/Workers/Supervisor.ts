@@ -1,0 +1,55 @@
+/**
+ * Watches the workers: none may end while the program runs (house rule 7). A fiber forked into a scope dies silently; a
+ * worker started here takes the process down, and the service manager starts it again.
+ *
+ * Owns the fibers of the workers, and ends them when its scope closes. Does not own their retries: what a worker expects
+ * to fail it handles itself, so whatever arrives here is a fault.
+ */
+import { Cause, Context, Deferred, Effect, Exit, Layer, Schema, type Scope } from "effect"
+
+/** A worker or the reducer ended. The process must end non-zero. */
+export class WorkerEnded extends Schema.TaggedError<WorkerEnded>()("WorkerEnded", {
+  worker: Schema.String,
+  /** What ended it, with the stack of a defect. */
+  message: Schema.String
+}) {}
+
+export class Supervisor extends Context.Service<Supervisor, {
+  /** Runs `worker` in the present scope: a scope that closes stops it, and that is not a fault. */
+  readonly start: <R>(
+    name: string,
+    worker: Effect.Effect<unknown, unknown, R>
+  ) => Effect.Effect<void, never, R | Scope.Scope>
+  /** Fails as soon as the first worker has ended; never succeeds. For the program's main. */
+  readonly fatal: Effect.Effect<never, WorkerEnded>
+}>()("nixfleet/Workers/Supervisor") {
+  static readonly layer: Layer.Layer<Supervisor> = Layer.effect(
+    Supervisor,
+    Effect.gen(function*() {
+      const fatal = yield* Deferred.make<never, WorkerEnded>()
+      return Supervisor.of({
+        start: (name, worker) =>
+          worker.pipe(
+            Effect.onExit((exit) =>
+              Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Effect.logDebug("worker stopped") : ended(
+                fatal,
+                name,
+                Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "it returned, which no worker may do"
+              )
+            ),
+            Effect.annotateLogs({ worker: name }),
+            Effect.forkScoped,
+            Effect.asVoid
+          ),
+        fatal: Deferred.await(fatal)
+      })
+    })
+  )
+}
+
+const ended = (fatal: Deferred.Deferred<never, WorkerEnded>, worker: string, message: string) =>
+  Effect.logFatal("a worker ended; the program cannot go on without it").pipe(
+    Effect.annotateLogs({ reason: "worker-ended", detail: message }),
+    Effect.andThen(Deferred.fail(fatal, new WorkerEnded({ worker, message }))),
+    Effect.asVoid
+  )
