@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url"
 const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 const compiler = join(root, "node_modules", "@effect", `tsgo-${process.platform}-${process.arch}`, "lib", "tsc")
 if (existsSync(compiler)) {
-  process.exit(spawnSync(compiler, ["-p", join(root, "tsconfig.json")], { stdio: "inherit" }).status ?? 1)
+  process.exit(spawnSync(compiler, ["-p", join(root, "tsconfig.effect.json")], { stdio: "inherit" }).status ?? 1)
 }
 console.log(`skipped: Effect diagnostics, no compiler for ${process.platform}-${process.arch}`)
 process.exit(process.env.CI === undefined ? 0 : 1)

@@ -3,15 +3,15 @@
  * lose one of its values (D13). Knows no options: `Schema/Options.ts` judges what is in it.
  */
 import { Effect } from "effect"
-import { readFileSync } from "node:fs"
 import type { ConfigFile } from "../Schema/Options.ts"
 import { parseStrict } from "../Trust/CanonicalJson.ts"
+import { readSmallFile } from "./Disk/SmallFile.ts"
 
 /** Total: what is wrong with the file is part of the answer. */
 export const readConfigFile = (file: string): Effect.Effect<ConfigFile> =>
   Effect.try({
     try: (): ConfigFile => {
-      const parsed = parseStrict(readFileSync(file))
+      const parsed = parseStrict(readSmallFile(file))
       return parsed.ok
         ? { _tag: "Read", file, value: parsed.value }
         : { _tag: "Unreadable", file, message: `is not valid JSON: ${parsed.problem.detail}` }

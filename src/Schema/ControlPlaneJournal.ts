@@ -9,7 +9,7 @@
 import { Schema } from "effect"
 import { RolloutRecord } from "./HostRecord.ts"
 import { defaulted, EpochMillis, UInt32, UInt53 } from "./Primitives.ts"
-import { Capability, HostStateName, OnHealthFailure, Rejection, RolloutDigest } from "./Wire.ts"
+import { HostStateName, OnHealthFailure, Rejection, RolloutDigest } from "./Wire.ts"
 import type { AgentEvent } from "./Wire.ts"
 
 const optional = Schema.optionalKey
@@ -74,7 +74,8 @@ export const HostSeen = Schema.Struct({
   at: EpochMillis,
   /** Ours. */
   receivedAt: EpochMillis,
-  capabilities: Schema.Array(Capability),
+  /** Any text: a newer minor version may know more of them than this one. */
+  capabilities: Schema.Array(Schema.String),
   currentClosure: optional(Schema.String),
   uptimeSecs: optional(UInt53),
   agentVersion: optional(Schema.String),

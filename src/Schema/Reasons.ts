@@ -88,6 +88,16 @@ export const reasons = {
   "role-not-operator": "only an operator's certificate may read this",
   "rollout-malformed": "the path names no rollout: expected <channel>@<ref>",
   "rollout-unknown": "there is no such rollout",
+  // Why a host waits for its dispatch (D17)
+  "already-there": "the host says that it has gone further than its events tell",
+  "attempt-not-supported": "the host's agent does a rollout once, and this would be a further attempt",
+  "awaiting-replay": "the host has events that are not here yet",
+  "quarantine": "the release or its closure failed on a host for its own fault",
+  "recovery": "the database is new and not every host of the channel has reported",
+  "rejected-by-host": "the host could not take its dispatch, and is asked again later",
+  "rollout-state": "the rollout is halted or over",
+  "wave-promotion": "an earlier wave is not complete",
+  "wave-promotion-host-unstaged": "the rollout's manifest does not name the host",
   // Releases polled by the control plane
   "artifact-absent": "an artifact or its signature is not published",
   "artifact-too-large": "an artifact is larger than is read",

@@ -72,7 +72,7 @@ export interface RigOptions {
   readonly hostname?: string
 }
 
-export /** A clock whose wall time the test can step, while time itself goes on. */
+/** A clock whose wall time the test can step, while time itself goes on. */
 const steppedClock = (clock: Clock.Clock, stepMs: () => number): Clock.Clock => {
   const currentTimeMillisUnsafe = () => clock.currentTimeMillisUnsafe() + stepMs()
   const currentTimeNanosUnsafe = () => clock.currentTimeNanosUnsafe() + BigInt(stepMs()) * 1_000_000n
@@ -87,7 +87,10 @@ const steppedClock = (clock: Clock.Clock, stepMs: () => number): Clock.Clock => 
   }
 }
 
-type Parts = Inbox | AgentState | Intents | Journal | Activator | Probes | Settings | SwitchGuard
+/** What a body can ask for. */
+export type Parts = Inbox | AgentState | Intents | Journal | Activator | Probes | Settings | SwitchGuard
+
+const workers: ReadonlyArray<Effect.Effect<never, never, Parts>> = [activation, advanceTicker, probe]
 
 export class Rig {
   readonly journalDisk = new MemoryDisk("journal.db")
@@ -144,9 +147,7 @@ export class Rig {
     return Effect.flatMap(this.clock, (clock) =>
       this.still(
         Effect.gen(function*() {
-          for (const worker of [activation, probe, advanceTicker]) {
-            yield* Effect.forkScoped(Effect.provideService(worker, Clock.Clock, clock))
-          }
+          for (const worker of workers) yield* Effect.forkScoped(Effect.provideService(worker, Clock.Clock, clock))
           yield* settled
           return yield* body
         }).pipe(Effect.scoped)

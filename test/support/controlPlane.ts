@@ -3,9 +3,9 @@
  * step their own records locally, so that both sides can be compared (house rule 3).
  */
 import { assert } from "@effect/vitest"
-import { createHash } from "node:crypto"
 import { Effect, Layer, Schema } from "effect"
 import type { Scope } from "effect"
+import { createHash } from "node:crypto"
 import { decide, settle } from "../../src/ControlPlane/Decide.ts"
 import type {
   Action,
@@ -22,10 +22,10 @@ import { emptyState, hostIn, type State } from "../../src/ControlPlane/State.ts"
 import type { Write } from "../../src/ControlPlane/Write.ts"
 import { Database, type DatabaseError } from "../../src/Layers/Disk/Database.ts"
 import { MemoryDisk } from "../../src/Layers/Disk/MemoryDisk.ts"
+import type { StateDirectoryUnusable } from "../../src/Layers/Disk/StateDirectory.ts"
 import { Ids } from "../../src/Layers/Ids.ts"
 import { newPending, step, type UnnumberedEvent } from "../../src/Rollout/Host.ts"
 import type { HostRecord } from "../../src/Schema/HostRecord.ts"
-import type { StateDirectoryUnusable } from "../../src/Layers/Disk/StateDirectory.ts"
 import {
   AgentEvent,
   allCapabilities,
@@ -33,7 +33,7 @@ import {
   type DispatchResponse,
   type HeartbeatRequest
 } from "../../src/Schema/Wire.ts"
-import { canonicalText, type Json } from "../../src/Trust/CanonicalJson.ts"
+import { canonicalText } from "../../src/Trust/CanonicalJson.ts"
 
 export const start = 1_778_893_200_000
 export const capable: Capabilities = new Set(allCapabilities)
@@ -131,7 +131,7 @@ export function eventInput(
   options: { readonly journalId?: string; readonly capabilities?: Capabilities } = {}
 ): EventReceived {
   const capabilities = options.capabilities ?? capable
-  const canonical = canonicalText(encodeEvent(event) as Json)
+  const canonical = canonicalText(encodeEvent(event))
   const journalId = options.journalId ?? (capabilities.has("journal") ? `journal-of-${host}` : undefined)
   return {
     _tag: "EventReceived",

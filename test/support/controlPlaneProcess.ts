@@ -31,10 +31,14 @@ export interface Running {
 }
 
 /** Runs the program with these arguments; killed with the scope. */
-export const launch = (args: ReadonlyArray<string>, env: Readonly<Record<string, string>> = {}) =>
+export const launch = (
+  args: ReadonlyArray<string>,
+  env: Readonly<Record<string, string>> = {},
+  program: string = main
+) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
-      const child = spawn(process.execPath, [main, ...args], {
+      const child = spawn(process.execPath, [program, ...args], {
         env: { PATH: "", ...env },
         stdio: ["ignore", "pipe", "pipe"]
       })
@@ -106,18 +110,19 @@ export const site = Effect.gen(function*() {
     trustFile,
     args: [
       "serve",
-      ...[
-        "--listen",
-        "127.0.0.1:0",
-        "--tls-cert",
-        serverFiles.cert,
-        "--tls-key",
-        serverFiles.key,
-        "--client-ca",
-        caFile
-      ],
-      ...["--agent-cn-suffix", agentSuffix, "--trust-file", trustFile, "--state-dir", stateDir],
-      ...["--releases-source", releases, "--artifact-poll-secs", "0.1", "--sweep-secs", "0.1", "--plan-secs", "0.2"]
+      ...Object.entries({
+        "--listen": "127.0.0.1:0",
+        "--tls-cert": serverFiles.cert,
+        "--tls-key": serverFiles.key,
+        "--client-ca": caFile,
+        "--agent-cn-suffix": agentSuffix,
+        "--trust-file": trustFile,
+        "--state-dir": stateDir,
+        "--releases-source": releases,
+        "--artifact-poll-secs": "0.1",
+        "--sweep-secs": "0.1",
+        "--plan-secs": "0.2"
+      }).flat()
     ]
   } satisfies Site
 })

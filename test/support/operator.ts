@@ -40,7 +40,7 @@ export const nixfleet = (args: ReadonlyArray<string>, options: RunOptions = {}):
     if (Exit.isFailure(exit) && exitCodeOf(exit) === 1) yield* Console.error(String(exit.cause))
     const [out, err] = [yield* TestConsole.logLines, yield* TestConsole.errorLines]
     return { code: exitCodeOf(exit), out: out.join("\n"), err: err.join("\n"), bytes: Buffer.concat(chunks) }
-  }).pipe(Effect.provide(TestConsole.layer))
+  }).pipe(Effect.provide(Layer.fresh(TestConsole.layer)))
 
 /** A directory for the rest of the scope. */
 export const temporaryDirectory = Effect.acquireRelease(

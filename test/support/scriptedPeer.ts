@@ -5,9 +5,15 @@
 import { Clock, Effect, Layer } from "effect"
 import { Artifacts } from "../../src/Agent/Artifacts.ts"
 import { Handshake } from "../../src/Agent/Handshake.ts"
+import type { Inbox } from "../../src/Agent/Inbox.ts"
+import type { Intents } from "../../src/Agent/Intents.ts"
+import type { Journal } from "../../src/Agent/Journal.ts"
 import { Link } from "../../src/Agent/Link.ts"
+import type { Settings } from "../../src/Agent/Settings.ts"
+import type { AgentState } from "../../src/Agent/State.ts"
 import { ArtifactCache } from "../../src/Layers/Disk/ArtifactCache.ts"
 import { TrustFile } from "../../src/Layers/Disk/TrustFile.ts"
+import type { Activator } from "../../src/Layers/Host/Activator.ts"
 import { Facts } from "../../src/Layers/Host/Facts.ts"
 import { Exchange, ExchangeError, type ExchangeRequest } from "../../src/Layers/Net/Exchange.ts"
 import { allCapabilities, capabilitiesHeader } from "../../src/Schema/Wire.ts"
@@ -44,6 +50,9 @@ export const dispatchPath = "/v1/agent/dispatch?wait=60"
 const json = (value: unknown): Answer => ({ status: 200, headers: capable, body: JSON.stringify(value) })
 export const ok = json
 export const noContent: Answer = { status: 204, headers: capable }
+
+/** What `Rig` provides and the edges need. */
+export type Parts = AgentState | Inbox | Intents | Journal | Settings | Activator
 
 /** What `Peer.layer` provides. */
 export type Edges = Artifacts | Handshake | Link | Exchange | TrustFile | ArtifactCache | Facts

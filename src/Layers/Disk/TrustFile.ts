@@ -5,7 +5,7 @@
  * Failures: a file that cannot be read is a `TrustFileUnreadable`; nothing is remembered in its place (house rule 8).
  */
 import { Context, Effect, Layer, Schema } from "effect"
-import { readFileSync } from "node:fs"
+import { readSmallFile } from "./SmallFile.ts"
 
 export class TrustFileUnreadable extends Schema.TaggedError<TrustFileUnreadable>()("TrustFileUnreadable", {
   reason: Schema.Literals(["trust-file-unreadable"]),
@@ -21,7 +21,7 @@ export class TrustFile extends Context.Service<TrustFile, {
       TrustFile,
       TrustFile.of({
         read: Effect.try({
-          try: () => readFileSync(file),
+          try: () => readSmallFile(file),
           catch: (cause) =>
             new TrustFileUnreadable({
               reason: "trust-file-unreadable",

@@ -46,6 +46,10 @@ const stderrTailBytes = 500
 /** The supervisor answers after two flushes; a disk that takes longer is broken. */
 const handshakeMs = 30_000
 const pollMs = 50
+/** How long a lock whose holder is none of our unfinished switches is waited for. */
+const endingMs = 2_000
+/** Between two TERMs of a cancellation; a multiple of `pollMs`. */
+const resendMs = 250
 /** Beyond the grace, for the supervisor to write its result. */
 const settleMs = 5_000
 /** Records kept for people who look; the journal needs only those of live rollouts. */
@@ -88,7 +92,7 @@ export class DetachedSwitches {
     try {
       if (await this.#claimedBy(record) !== undefined) return { _tag: "Started" }
       await this.#endLostSwitches()
-      return await this.#spawn(closurePath, record)
+      return await this.#spawnWhenFree(closurePath, record)
     } catch (error) {
       return { _tag: "Failed", detail: `starting ${closurePath}/${switchScript}: ${errorText(error)}` }
     }
@@ -108,13 +112,12 @@ export class DetachedSwitches {
     const record = this.#record(id)
     if (await this.#claimedBy(record) === undefined || await this.#resultLine(record) !== undefined) return
     const running = await this.#runningPid(record)
-    if (running !== undefined) {
-      signalProcess(running, "SIGTERM")
-      let left = this.#config.graceMs + settleMs
-      while (left > 0 && await carriesMark(running, markOf(record))) {
-        await sleep(pollMs)
-        left -= pollMs
-      }
+    const mark = markOf(record)
+    for (let waitedMs = 0; waitedMs < this.#config.graceMs + settleMs; waitedMs += pollMs) {
+      if (running === undefined || !(await carriesMark(running, mark))) break
+      // Again and again: one that arrives while the supervisor forks is seen by neither of the two.
+      if (waitedMs % resendMs === 0) signalProcess(running, "SIGTERM")
+      await sleep(pollMs)
     }
     await killMarked(record)
     if (await this.#resultLine(record) === undefined) {
@@ -169,15 +172,27 @@ export class DetachedSwitches {
     }
   }
 
+  /** Records that were claimed and have no result. */
+  async #unfinished(): Promise<ReadonlyArray<string>> {
+    const names = new Set(await readdir(this.#config.recordsDir))
+    return [...names].filter((name) => name.endsWith(".claim")).map((name) => name.slice(0, -".claim".length))
+      .filter((name) => !names.has(`${name}.result`)).map((name) => join(this.#config.recordsDir, name))
+  }
+
   /** Kills what is left of switches whose supervisor died: two switches at once are worse than a lost one. */
   async #endLostSwitches(): Promise<void> {
-    const names = await readdir(this.#config.recordsDir)
-    for (const name of names) {
-      if (!name.endsWith(".claim")) continue
-      const record = join(this.#config.recordsDir, name.slice(0, -".claim".length))
-      if (names.includes(`${name.slice(0, -".claim".length)}.result`)) continue
+    for (const record of await this.#unfinished()) {
       if (await this.#runningPid(record) !== undefined) continue
       if (await this.#resultLine(record) === undefined) await killMarked(record)
+    }
+  }
+
+  /** A supervisor whose result is there holds the lock for a moment longer; that is not worth a `Busy`. */
+  async #spawnWhenFree(closurePath: string, record: string): Promise<StartSwitchOutcome> {
+    for (let waitedMs = 0;; waitedMs += pollMs) {
+      const outcome = await this.#spawn(closurePath, record)
+      if (outcome._tag !== "Busy" || waitedMs >= endingMs || (await this.#unfinished()).length > 0) return outcome
+      await sleep(pollMs)
     }
   }
 

@@ -68,7 +68,7 @@ fi
 case $outcome in
   exited*) ;;
   # Those of the group that outlived their leader.
-  *) kill -KILL -- "-$child" 2>/dev/null ;;
+  *) kill -s KILL -- "-$child" 2>/dev/null ;;
 esac
 
 if [ "$code" -eq 0 ] || [ "$code" -eq 4 ]; then
@@ -82,7 +82,7 @@ fi
 tries=0
 until store "$record.result" "$outcome"; do
   tries=$((tries + 1))
-  [ "$tries" -lt ${resultAttempts} ] || exit 1
+  [ "$tries" -lt ${resultAttempts} ] && [ -d "\${record%/*}" ] || exit 1
   sleep 1
 done
 `

@@ -7,9 +7,9 @@
  * before stays in use (a renewal in mid-write, a certificate without its key yet).
  */
 import { Effect, Result, Schema } from "effect"
-import { X509Certificate } from "node:crypto"
-import { readFileSync, statSync } from "node:fs"
-import { createSecureContext } from "node:tls"
+import { createPrivateKey, X509Certificate } from "node:crypto"
+import { statSync } from "node:fs"
+import { readSmallFile } from "../Disk/SmallFile.ts"
 import { isOpenSshKey, openSshKeyToPkcs8 } from "./OpenSshKey.ts"
 
 /** Where the material is. Certificate and key come together or not at all. */
@@ -44,7 +44,7 @@ const describe = (cause: unknown) => cause instanceof Error ? cause.message : St
 
 function read(path: string): string {
   try {
-    return readFileSync(path, "utf8")
+    return readSmallFile(path).toString()
   } catch (cause) {
     throw new TlsIdentityError({ reason: "tls-file-unreadable", message: `cannot read ${path}: ${describe(cause)}` })
   }
@@ -73,6 +73,15 @@ function readKey(path: string): string {
   return converted.success
 }
 
+/** `node:tls` takes an empty text for no key at all, and would then serve nobody. */
+function isPair(path: string, { cert, key }: Required<TlsMaterial>): boolean {
+  try {
+    return new X509Certificate(cert).checkPrivateKey(createPrivateKey(key))
+  } catch (cause) {
+    throw invalid(path, `is not an unencrypted private key (${describe(cause)})`)
+  }
+}
+
 function load(files: TlsFiles): TlsMaterial {
   const ca = readCertificate(files.ca)
   if (files.cert === undefined && files.key === undefined) return { ca }
@@ -84,11 +93,7 @@ function load(files: TlsFiles): TlsMaterial {
     })
   }
   const material = { ca, cert: readCertificate(files.cert), key: readKey(files.key) }
-  try {
-    createSecureContext(material)
-  } catch (cause) {
-    throw invalid(files.key, `is no key for the certificate ${files.cert} (${describe(cause)})`)
-  }
+  if (!isPair(files.key, material)) throw invalid(files.key, `is not the key of the certificate ${files.cert}`)
   return material
 }
 

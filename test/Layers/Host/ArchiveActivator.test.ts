@@ -1,6 +1,15 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
-import { existsSync, lstatSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { join } from "node:path"
 import { Activator, type RealiseOutcome } from "../../../src/Layers/Host/Activator.ts"
 import { defaultArchiveLimits } from "../../../src/Layers/Host/Archive.ts"
@@ -208,6 +217,23 @@ describe("generations", () => {
         // A number is not used again although its link is gone.
         yield* activator.realise(first)
         assert.deepStrictEqual(yield* activator.setProfile(first), { _tag: "Ok", generation: 7 })
+      }).pipe(Effect.provide(host.layer))
+    }))
+
+  it.live("are not made anew for a profile that somebody set back by hand", () =>
+    Effect.gen(function*() {
+      const host = yield* makeHost()
+      yield* Effect.gen(function*() {
+        const activator = yield* Activator
+        const closures = yield* Effect.forEach(["a", "b"], (name) => publishClosure(host.source, name, switches.good))
+        for (const closure of closures) {
+          yield* activator.realise(closure)
+          yield* activator.setProfile(closure)
+        }
+        rmSync(join(host.config.profilesDir, "system"))
+        symlinkSync("system-1-link", join(host.config.profilesDir, "system"))
+        assert.deepStrictEqual(yield* activator.setProfile(closures[0]!), { _tag: "Ok", generation: 1 })
+        assert.deepStrictEqual(yield* activator.setProfile(closures[1]!), { _tag: "Ok", generation: 2 })
       }).pipe(Effect.provide(host.layer))
     }))
 

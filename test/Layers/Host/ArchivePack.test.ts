@@ -42,6 +42,9 @@ describe("packing a closure", () => {
       const first = yield* packClosure(one, "sample", join(root, "out1"))
       const second = yield* packClosure(two, "sample", join(root, "out2"))
       assert.strictEqual(first, second)
+      const listed = execFileSync("tar", ["-tf", join(root, "out1", `${first}.tar`)], { encoding: "utf8" }).trim()
+        .split("\n")
+      assert.deepStrictEqual(listed.slice(0, 5), ["bin/", "bin/switch-to-configuration", "etc/", "etc/a", "etc/b"])
       assert.isTrue(
         readFileSync(join(root, "out1", `${first}.tar`)).equals(readFileSync(join(root, "out2", `${second}.tar`)))
       )

@@ -2,12 +2,21 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Layer } from "effect"
 import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from "node:fs"
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync
+} from "node:fs"
 import { join } from "node:path"
 import { createInterface } from "node:readline"
 import { Activator, type SwitchId } from "../../../src/Layers/Host/Activator.ts"
 import * as ArchiveActivator from "../../../src/Layers/Host/ArchiveActivator.ts"
-import { processesWith } from "../../../src/Layers/Host/Processes.ts"
+import { processesWith, signalProcess } from "../../../src/Layers/Host/Processes.ts"
 import { activate, awaitSwitch, switchId } from "../../support/activatorContract.ts"
 import { linesOf, makeHost } from "../../support/archiveHost.ts"
 import { publishClosure, switches } from "../../support/closures.ts"
@@ -122,13 +131,32 @@ describe("a switch", () => {
       assert.strictEqual(tail, `${"ä".repeat(249)}x`)
     }))
 
-  onHost("that ignores TERM is killed with all of its group after the grace", (host) =>
+  for (const leader of ["exec sleep 60", switches.stubborn]) {
+    onHost(
+      `that outlives its time is killed with all of its group after the grace (leader: ${leader})`,
+      (host) =>
+        Effect.gen(function*() {
+          const { closure } = yield* ready(host, `(${switches.stubborn}) & ${leader}`)
+          assert.strictEqual((yield* activate(closure, switchId()))._tag, "TimedOut")
+          // The supervisor itself ends after its result is written.
+          while ((yield* livingOf(host)).length > 0) yield* Effect.sleep(10)
+        }),
+      { switchTimeoutMs: 300, switchGraceMs: 200 }
+    )
+  }
+
+  onHost("whose records are taken away ends without a result and leaves no process", (host) =>
     Effect.gen(function*() {
-      const { closure } = yield* ready(host, `(${switches.stubborn}) & ${switches.stubborn}`)
-      assert.strictEqual((yield* activate(closure, switchId()))._tag, "TimedOut")
-      // The supervisor itself ends after its result is written.
-      while ((yield* livingOf(host)).length > 0) yield* Effect.sleep(10)
-    }), { switchTimeoutMs: 300, switchGraceMs: 200 })
+      const { activator, closure } = yield* ready(host, "sleep 0.5")
+      yield* activator.startSwitch(closure, switchId())
+      const record = recordOf(host)
+      yield* until(() => linesOf(host.runsFile).length === 1)
+      rmSync(host.config.stateDir, { recursive: true })
+      while ((yield* Effect.promise(() => processesWith(`NIXFLEET_SWITCH=${record}`))).length > 0) {
+        yield* Effect.sleep(10)
+      }
+      assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" })
+    }))
 
   onHost("that is cancelled loses its whole group, those that ignore TERM included", (host) =>
     Effect.gen(function*() {
@@ -143,22 +171,18 @@ describe("a switch", () => {
 
   onHost("may leave a daemon behind: it neither is killed nor holds the lock", (host) =>
     Effect.gen(function*() {
-      const { activator, closure } = yield* ready(host, "sleep 30 & exit 0")
-      assert.strictEqual((yield* activate(closure, switchId(1)))._tag, "Exited")
-      const [daemon] = yield* livingOf(host)
-      assert.isDefined(daemon)
+      const pids = join(host.root, "daemons")
+      const { activator, closure } = yield* ready(host, `sleep 30 & echo $! >>${pids}; exit 0`)
+      const daemons = () => linesOf(pids).map(Number)
       yield* Effect.ensuring(
         Effect.gen(function*() {
+          assert.strictEqual((yield* activate(closure, switchId(1)))._tag, "Exited")
           assert.deepStrictEqual(yield* activator.startSwitch(closure, switchId(2)), { _tag: "Started" })
           assert.strictEqual((yield* awaitSwitch(switchId(2)))._tag, "Exited")
-          process.kill(daemon, 0)
+          assert.strictEqual(daemons().length, 2)
+          for (const pid of daemons()) assert.isTrue(existsSync(`/proc/${pid}/cwd`))
         }),
-        Effect.promise(async () => {
-          for (const id of readdirSync(host.config.stateDir).filter((name) => name.endsWith(".claim"))) {
-            const record = join(host.config.stateDir, id.slice(0, -".claim".length))
-            for (const pid of await processesWith(`NIXFLEET_SWITCH=${record}`)) process.kill(pid, "SIGKILL")
-          }
-        })
+        Effect.sync(() => daemons().forEach((pid) => signalProcess(pid, "SIGKILL")))
       )
     }))
 
@@ -262,16 +286,17 @@ describe("after a crash", () => {
 
   it.live("two agents with records of their own share the host's lock", () =>
     Effect.gen(function*() {
-      const host = yield* makeHost()
+      const host = yield* makeHost({ switchTimeoutMs: 30_000 })
       const other = ArchiveActivator.layer({ ...host.config, stateDir: join(host.root, "other-state") })
       yield* Effect.gen(function*() {
-        const { activator, closure } = yield* ready(host, "sleep 1")
+        const { activator, closure } = yield* ready(host, "exec sleep 20")
         yield* activator.startSwitch(closure, switchId())
         const outcome = yield* Effect.flatMap(Activator, (second) => second.startSwitch(closure, switchId())).pipe(
           Effect.provide(other, { local: true })
         )
         assert.strictEqual(outcome._tag, "Busy")
-        assert.strictEqual((yield* awaitSwitch(switchId()))._tag, "Exited")
+        yield* activator.cancelSwitch(switchId())
+        assert.strictEqual((yield* activator.switchResult(switchId()))._tag, "Killed")
       }).pipe(Effect.provide(Layer.orDie(host.layer)))
     }))
 

@@ -107,7 +107,10 @@ describe("releases over HTTP", () => {
     ["a 304 that nobody asked for", (response) => response.writeHead(304).end(), "artifact-unreachable"],
     [
       "a cut connection",
-      (response) => response.writeHead(200, { "content-length": "100" }).end("half"),
+      (response) => {
+        response.writeHead(200, { "content-length": "100" }).write("half")
+        response.socket?.destroySoon()
+      },
       "artifact-unreachable"
     ],
     [

@@ -5,7 +5,7 @@ import { renameSync, writeFileSync } from "node:fs"
 import { createConnection, createServer, type Socket } from "node:net"
 import { join } from "node:path"
 import { connect } from "node:tls"
-import { makeAuthority } from "../../../examples/certificates.ts"
+import { makeAuthority, type Pem } from "../../../examples/certificates.ts"
 import { Draining } from "../../../src/Layers/Net/Draining.ts"
 import type { ExchangeHandler, ExchangeResponse, Peer } from "../../../src/Layers/Net/Exchange.ts"
 import * as TlsClient from "../../../src/Layers/Net/TlsClient.ts"
@@ -71,6 +71,20 @@ describe("TLS exchange", () => {
         })
         yield* exchange.send(get("/"), quick)
         assert.deepStrictEqual(yield* Deferred.await(peer), { commonName: `agent-dated.${agentSuffix}`, ...validity })
+      }))
+
+    it.effect("a resumed session still names its peer, with the dates to check", () =>
+      Effect.gen(function*() {
+        const { authority } = yield* Certificates
+        const peers: Array<Peer | undefined> = []
+        const { port } = yield* serve((_request, found) => Effect.sync(() => (peers.push(found), answer(""))))
+        const identity = yield* Effect.promise(() => authority.agent("web-1"))
+        const first = yield* session(port, authority.cert, identity)
+        const second = yield* session(port, authority.cert, identity, first.ticket)
+        assert.deepStrictEqual([first.resumed, second.resumed], [false, true])
+        assert.strictEqual(peers.length, 2)
+        assert.strictEqual(peers[0]?.commonName, `agent-web-1.${agentSuffix}`)
+        assert.deepStrictEqual(peers[1], peers[0])
       }))
 
     it.effect("a client without a certificate is served, as nobody", () =>
@@ -411,6 +425,22 @@ const listening = (onConnection: (socket: Socket) => void) =>
     const address = server.address()
     return address !== null && typeof address === "object" ? address.port : 0
   }))
+
+/** One request on a connection of its own, with the session ticket that the server gave. */
+const session = (port: number, ca: string, { cert, key }: Pem, ticket?: Buffer) =>
+  Effect.callback<{ readonly resumed: boolean; readonly ticket: Buffer | undefined }>((resume) => {
+    let given: Buffer | undefined
+    let resumed = false
+    const options = { host: "127.0.0.1", servername: "localhost", port, ca, cert, key }
+    const socket = connect(ticket === undefined ? options : { ...options, session: ticket }, () => {
+      resumed = socket.isSessionReused()
+      socket.write("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
+    })
+    socket.on("session", (found) => given = found)
+    socket.on("data", () => undefined)
+    socket.on("close", () => resume(Effect.succeed({ resumed, ticket: given })))
+    return Effect.sync(() => socket.destroy())
+  })
 
 /** What the server writes to these bytes until it closes, or until it has answered once. */
 const raw = (port: number, ca: string, bytes: string) =>
