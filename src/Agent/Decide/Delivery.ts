@@ -1,0 +1,138 @@
+/**
+ * What became of the rows that were sent, and which are sent again (D4–D6). A row is delivered when the control plane
+ * answered for it; it is resent whenever the control plane shows that it lacks it.
+ */
+import type { AgentEventKind, HostRolloutSnapshot } from "../../Schema/Wire.ts"
+import { accepted, type Answer, type Delivered, type HeartbeatAnswered, refused } from "../Input.ts"
+import type { RolloutEntry } from "../State.ts"
+import type { Delivery } from "../Write.ts"
+import type { Draft } from "./Draft.ts"
+
+/**
+ * How often the same rows go again only because a snapshot or a repeated dispatch suggests it: a control plane that drops
+ * an event for good would ask with every heartbeat.
+ */
+export const resendLimit = 3
+
+/** Floors kept for rollouts of an earlier journal; the oldest makes room. */
+export const seqFloorLimit = 256
+
+/** Events whose refusal leaves the two records different (D4). */
+const changesState: Readonly<Record<AgentEventKind, boolean>> = {
+  DispatchAck: true,
+  ActivationStarted: false,
+  ActivationCompleted: true,
+  ActivationDeferred: true,
+  ActivationFailed: true,
+  ProbeTopologyDeclared: false,
+  ProbeObservedFirst: false,
+  ProbeResult: false,
+  ProbeFailureFirst: false,
+  Failed: true,
+  RollbackComplete: true,
+  Converged: true
+}
+
+export function delivered(draft: Draft, input: Delivered): Answer {
+  const entry = draft.entry(input.rolloutId)
+  if (entry === undefined) return refused("unknown-rollout", `no record of ${input.rolloutId}`)
+  const { lane, record } = entry
+  if (input.verdict._tag === "Gap") {
+    rewind(draft, entry, input.verdict.replayFrom)
+    return accepted
+  }
+  if (input.seq !== lane.nextSeq || input.seq > record.lastEventSeq) {
+    return refused("not-oldest", `row ${input.seq} was sent, row ${lane.nextSeq} is the oldest undelivered one`)
+  }
+  const next = { ...lane, nextSeq: lane.nextSeq + 1 }
+  switch (input.verdict._tag) {
+    case "Applied":
+      mark(draft, entry, "delivered", "")
+      draft.setLane(entry, next)
+      break
+    case "Parked":
+      mark(draft, entry, "parked", input.verdict.reason)
+      draft.setLane(entry, { ...next, parked: [...lane.parked, input.seq] })
+      draft.tell("warning", "event parked", { ...eventFields(input), reason: input.verdict.reason })
+      break
+    case "Refused":
+      mark(draft, entry, "refused", input.verdict.reason)
+      draft.setLane(entry, { ...next, refused: lane.refused + 1 })
+      draft.tell("warning", "event refused", { ...eventFields(input), reason: input.verdict.reason })
+      diverge(draft, input)
+      break
+  }
+  draft.ring("outbound")
+  return accepted
+}
+
+const eventFields = (input: Delivered) => ({ rolloutId: input.rolloutId, seq: input.seq, kind: input.kind })
+
+function mark(draft: Draft, entry: RolloutEntry, delivery: Exclude<Delivery, "pending">, detail: string): void {
+  const { rolloutId } = entry.record
+  draft.write({ _tag: "MarkRow", rolloutId, seq: entry.lane.nextSeq, delivery, detail })
+}
+
+/** A refusal is durable on both sides; when it was a change of state, the records differ from now on (D4). */
+function diverge(draft: Draft, input: Delivered): void {
+  const entry = draft.entry(input.rolloutId)
+  if (entry === undefined || input.seq < entry.bookkeeping.openedSeq || !changesState[input.kind]) return
+  draft.learn(input.rolloutId, { kind: "Diverged" })
+  draft.ring("heartbeat")
+}
+
+/** Everything from `from` is undelivered again, as far back as rows are kept. */
+function rewind(draft: Draft, entry: RolloutEntry, from: number): void {
+  const { lane, record } = entry
+  const fromSeq = Math.max(from, lane.firstKeptSeq)
+  if (fromSeq >= lane.nextSeq) return
+  draft.write({ _tag: "Rewind", rolloutId: record.rolloutId, fromSeq })
+  draft.setLane(entry, { ...lane, nextSeq: fromSeq, parked: lane.parked.filter((seq) => seq < fromSeq) })
+  draft.tell("info", "events are sent again", { rolloutId: record.rolloutId, fromSeq, toSeq: lane.nextSeq - 1 })
+  draft.ring("outbound")
+}
+
+/** A replay that nobody asked for by number: bounded, because it may change nothing on the other side. */
+export function resend(draft: Draft, entry: RolloutEntry, from: number): void {
+  const { lane } = entry
+  const fromSeq = Math.max(from, lane.firstKeptSeq)
+  if (fromSeq >= lane.nextSeq) return
+  const times = lane.resent?.from === fromSeq ? lane.resent.times : 0
+  if (times >= resendLimit) return
+  rewind(draft, { ...entry, lane: { ...lane, resent: { from: fromSeq, times: times + 1 } } }, fromSeq)
+}
+
+export function heartbeatAnswered(draft: Draft, input: HeartbeatAnswered): Answer {
+  for (const [rolloutId, through] of Object.entries(input.ackedThrough)) {
+    const entry = draft.entry(rolloutId)
+    if (entry !== undefined && entry.lane.ackedThrough !== through) {
+      draft.setLane(entry, { ...entry.lane, ackedThrough: through })
+    }
+  }
+  for (const [rolloutId, from] of Object.entries(input.replayFrom)) {
+    const entry = draft.entry(rolloutId)
+    if (entry !== undefined) rewind(draft, entry, from)
+  }
+  for (const snapshot of input.snapshots) compare(draft, snapshot)
+  return accepted
+}
+
+/** A snapshot behind us asks for our events; one of a rollout we do not know is only a floor for its numbers (D6). */
+function compare(draft: Draft, snapshot: HostRolloutSnapshot): void {
+  const entry = draft.entry(snapshot.rolloutId)
+  if (entry !== undefined) resend(draft, entry, snapshot.lastEventSeq + 1)
+  else raiseFloor(draft, snapshot.rolloutId, snapshot.lastEventSeq)
+}
+
+/** A floor only rises: a number that the control plane has seen once is never used again (D2). */
+export function raiseFloor(draft: Draft, rolloutId: string, seq: number): void {
+  if ((draft.state.seqFloors.get(rolloutId) ?? 0) >= seq) return
+  const seqFloors = new Map(draft.state.seqFloors)
+  for (const id of seqFloors.keys()) {
+    if (seqFloors.size < seqFloorLimit || seqFloors.has(rolloutId)) break
+    seqFloors.delete(id)
+    draft.write({ _tag: "DropSeqFloor", rolloutId: id })
+  }
+  draft.state = { ...draft.state, seqFloors: seqFloors.set(rolloutId, seq) }
+  draft.write({ _tag: "PutSeqFloor", rolloutId, seq })
+}

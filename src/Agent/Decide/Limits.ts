@@ -1,0 +1,16 @@
+/** The configurable times of the agent's decisions, milliseconds (D5, D6, D12). */
+export interface Limits {
+  /** A probe whose status does not change is journaled this often. */
+  readonly probeResultMs: number
+  /** Delivered rows of a closed rollout are kept this long after a later rollout ended. */
+  readonly retentionMs: number
+}
+
+/** Shortest time between two journaled failures that begin, per probe: bounds what a flapping probe can write. */
+export const flapGapMs = 15_000
+
+/** How often the running time of a soak is journaled: what a crash can cost a soak. */
+export const soakJournalMs = 60_000
+
+/** Rollouts whose rows were replaced by a summary; older ones are forgotten. As many as a heartbeat can tell of. */
+export const summaryLimit = 64

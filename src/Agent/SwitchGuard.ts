@@ -1,0 +1,37 @@
+/**
+ * The last question before a switch: does the manifest that named the target still hold (D14: freshness and no going back
+ * are checked at dispatch and again just before the switch)? Asked once per activation; a resumed one goes on with the
+ * verdict stored at its dispatch (D11).
+ */
+import { Context, Effect, Layer } from "effect"
+import type { Reason } from "../Schema/Reasons.ts"
+import { Artifacts } from "./Artifacts.ts"
+import { AgentState } from "./State.ts"
+
+export type GuardVerdict =
+  | { readonly _tag: "Holds" }
+  | { readonly _tag: "Fails"; readonly reason: Reason; readonly detail: string }
+
+export class SwitchGuard extends Context.Service<SwitchGuard, {
+  readonly check: (rolloutId: string) => Effect.Effect<GuardVerdict>
+}>()("nixfleet/Agent/SwitchGuard") {
+  /** Asks the artifacts about the target of the record. */
+  static readonly layer: Layer.Layer<SwitchGuard, never, AgentState | Artifacts> = Layer.effect(
+    SwitchGuard,
+    Effect.gen(function*() {
+      const artifacts = yield* Artifacts
+      const state = yield* AgentState
+      const check = Effect.fnUntraced(function*(rolloutId: string) {
+        const record = state.current().rollouts.get(rolloutId)?.record
+        const refusal = record === undefined ? undefined : yield* artifacts.recheck(rolloutId, record.targetClosure)
+        const verdict: GuardVerdict = refusal === undefined ? { _tag: "Holds" } : { _tag: "Fails", ...refusal }
+        return verdict
+      })
+      return SwitchGuard.of({ check })
+    })
+  )
+
+  /** For tests: a fixed verdict. */
+  static readonly layerOf = (verdict: GuardVerdict) =>
+    Layer.succeed(SwitchGuard, SwitchGuard.of({ check: () => Effect.succeed(verdict) }))
+}

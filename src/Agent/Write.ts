@@ -1,0 +1,50 @@
+/**
+ * What one commit writes, and what is done after it: the reducer's output as data. `Journal.ts` carries out writes,
+ * `Apply.ts` carries out actions.
+ */
+import type { Row } from "../Schema/AgentJournal.ts"
+import type { TrustMark } from "./Input.ts"
+import type { SlotName } from "./Intents.ts"
+import type { Folded, RejectionRecord } from "./State.ts"
+
+/** Stored form of a row's delivery; facts without a sequence number have none. */
+export type Delivery = "pending" | "delivered" | "refused" | "parked"
+
+export type Write =
+  | { readonly _tag: "AppendRow"; readonly row: Row }
+  /** The stored record of a rollout after its rows of this batch. */
+  | {
+    readonly _tag: "PutRollout"
+    readonly rolloutId: string
+    readonly folded: Folded
+    readonly ackedThrough: number | undefined
+  }
+  | {
+    readonly _tag: "MarkRow"
+    readonly rolloutId: string
+    readonly seq: number
+    readonly delivery: Exclude<Delivery, "pending">
+    readonly detail: string
+  }
+  /** Every row from `fromSeq` is undelivered again. */
+  | { readonly _tag: "Rewind"; readonly rolloutId: string; readonly fromSeq: number }
+  /** Replaces all rows of a rollout by one that stands for them (D6). */
+  | { readonly _tag: "Summarise"; readonly row: Row }
+  | { readonly _tag: "ForgetRollout"; readonly rolloutId: string }
+  | { readonly _tag: "PutSeqFloor"; readonly rolloutId: string; readonly seq: number }
+  | { readonly _tag: "DropSeqFloor"; readonly rolloutId: string }
+  | { readonly _tag: "PutRejection"; readonly rejection: RejectionRecord }
+  | { readonly _tag: "DropRejection"; readonly rolloutId: string }
+  | { readonly _tag: "PutTrust"; readonly mark: TrustMark }
+  | { readonly _tag: "PutHostFact"; readonly fact: "firstObserved" | "lastConverged"; readonly closure: string }
+
+/** A line for the log, written after the commit that it tells of. */
+export interface Notice {
+  readonly level: "info" | "warning"
+  readonly message: string
+  readonly fields: Readonly<Record<string, string | number | boolean>>
+}
+
+export type Action =
+  | { readonly _tag: "Ring"; readonly slot: SlotName }
+  | { readonly _tag: "Tell"; readonly notice: Notice }

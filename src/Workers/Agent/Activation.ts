@@ -1,0 +1,218 @@
+/**
+ * Moves the host: asks what is owed, does that one thing, asks again (D7, D10, D11). It remembers nothing: a restart, a lost
+ * or repeated wake-up and a supersession are the same question put to the journal and to the host.
+ *
+ * Failures:
+ * - fetching: trouble of network, disk or daemon is retried until the deadline; then, and for an absent, untrusted or
+ *   corrupt closure, ActivationFailed that does not condemn the closure;
+ * - a switch of somebody else holds the host: waited for, until the deadline of a switch;
+ * - superseded while fetching or waiting: stops; a switch that runs already is never interrupted;
+ * - the reducer refuses a result: told to the log, and asked again after a pause.
+ */
+import { Effect } from "effect"
+import { Inbox } from "../../Agent/Inbox.ts"
+import { Intents } from "../../Agent/Intents.ts"
+import { Settings } from "../../Agent/Settings.ts"
+import { AgentState, currentEntry, entriesOf } from "../../Agent/State.ts"
+import { SwitchGuard } from "../../Agent/SwitchGuard.ts"
+import { Activator, type RealiseOutcome, type SwitchId } from "../../Layers/Host/Activator.ts"
+import type { UnnumberedEvent } from "../../Rollout/Host.ts"
+import { type ActivationDuty, exitCodes, fetchDeadlineMs, owed, switchesToRead } from "../../Rollout/Owed.ts"
+import { millis } from "../../Schema/AgentConfig.ts"
+import type { Reason } from "../../Schema/Reasons.ts"
+import { wallMs } from "../Pacer.ts"
+
+/** Without a signal the question is asked again this often: a signal that was lost costs no more. */
+const lookEveryMs = 30_000
+
+/** Pause after a result that the reducer refused, and between two looks at a host that somebody else switches. */
+const againMs = 5_000
+
+/** Between tries to fetch: doubling from the first to the cap. */
+const retryFirstMs = 1_000
+const retryCapMs = 60_000
+
+type Duty<Tag extends ActivationDuty["_tag"]> = Extract<ActivationDuty, { readonly _tag: Tag }>
+
+/** What is owed now, with the running system and the switches in question read anew. */
+const look = Effect.gen(function*() {
+  const activator = yield* Activator
+  const entries = entriesOf((yield* AgentState).current())
+  const switches = yield* Effect.forEach(
+    switchesToRead(entries),
+    (id) => Effect.map(activator.switchResult(id), (state) => ({ id, state }))
+  )
+  const { running } = yield* activator.current
+  return owed(entries, { running, switches }, yield* wallMs)
+})
+
+/** Waits for a signal, at most `ms`. */
+const signalOr = Effect.fnUntraced(function*(ms: number) {
+  const { activation } = yield* Intents
+  yield* Effect.raceFirst(activation.rung, Effect.sleep(ms))
+})
+
+/** Ends when another attempt, or another rollout, has become the current one. */
+const superseded = Effect.fnUntraced(function*(id: SwitchId) {
+  const state = yield* AgentState
+  while (true) {
+    const record = currentEntry(state.current())?.record
+    if (record?.rolloutId !== id.rolloutId || record.attempt !== id.attempt) return
+    yield* signalOr(lookEveryMs)
+  }
+})
+
+/** Offers a result; one that is refused is told to the log, and the host is looked at again after a while. */
+const settle = Effect.fnUntraced(function*(rolloutId: string, event: UnnumberedEvent) {
+  const answer = yield* (yield* Inbox).ask({ _tag: "Settled", rolloutId, event, at: yield* wallMs })
+  if (answer._tag === "Accepted") return
+  yield* Effect.logWarning("the result of an activation was refused").pipe(
+    Effect.annotateLogs({ rolloutId, kind: event.kind, reason: answer.reason, detail: answer.detail })
+  )
+  yield* signalOr(againMs)
+})
+
+/** Trouble of the infrastructure: the closure is not condemned (D11). */
+const fail = Effect.fnUntraced(function*(id: SwitchId, exitCode: number, detail: string) {
+  yield* settle(id.rolloutId, {
+    kind: "ActivationFailed",
+    exitCode,
+    stderrTail: detail.slice(0, maxDetail).toWellFormed(),
+    failedAt: yield* wallMs,
+    closureAtFault: false,
+    attempt: id.attempt
+  })
+})
+
+/** Characters of a detail that fit the wire's `stderrTail`. */
+const maxDetail = 4096
+
+/** Why a closure could not be had; `undefined` when it is there. */
+type FetchTrouble = { readonly exitCode: number; readonly detail: string } | undefined
+
+function isRetried(outcome: RealiseOutcome): boolean {
+  return outcome._tag === "Transient" || outcome._tag === "HostFault" || outcome._tag === "Deadline"
+}
+
+/** Fetches and verifies; tries again until `until`, epoch ms. */
+const fetchClosure = Effect.fnUntraced(function*(closure: string, until: number) {
+  const activator = yield* Activator
+  let pauseMs = retryFirstMs
+  while (true) {
+    const outcome = yield* activator.realise(closure)
+    if (outcome._tag === "Ok") return undefined
+    const left = until - (yield* wallMs)
+    if (!isRetried(outcome) || left <= 0) {
+      const exitCode = outcome._tag === "Untrusted" ? exitCodes.untrusted : exitCodes.unrealised
+      const trouble: FetchTrouble = { exitCode, detail: `${outcome._tag}: ${outcome.detail}` }
+      return trouble
+    }
+    yield* Effect.logWarning("the closure cannot be fetched now; trying again").pipe(
+      Effect.annotateLogs({ reason: "fetch-failed", closure, outcome: outcome._tag, detail: outcome.detail })
+    )
+    yield* Effect.sleep(Math.min(pauseMs, left))
+    pauseMs = Math.min(pauseMs * 2, retryCapMs)
+  }
+})
+
+/** Profile first: the boot entry takes its number from it (nix.md §4). Ends when the switch runs, or with the trouble. */
+const start = Effect.fnUntraced(function*(closure: string, id: SwitchId) {
+  const activator = yield* Activator
+  const until = (yield* wallMs) + millis((yield* Settings).switchTimeoutSecs)
+  const profile = yield* activator.setProfile(closure)
+  if (profile._tag === "Failed") return `the profile cannot be set: ${profile.detail}`
+  while (true) {
+    const outcome = yield* activator.startSwitch(closure, id)
+    if (outcome._tag === "Started") return undefined
+    if (outcome._tag === "Failed") return `the switch cannot be started: ${outcome.detail}`
+    if ((yield* wallMs) >= until) return `another switch holds the host: ${outcome.detail}`
+    yield* Effect.interruptible(Effect.sleep(againMs))
+  }
+})
+
+/** Asks for the mark that says "started"; false when the record may not move the host any more. */
+const leave = Effect.fnUntraced(function*(id: SwitchId) {
+  const { attempt, purpose, rolloutId } = id
+  const at = yield* wallMs
+  const answer = yield* (yield* Inbox).ask(
+    purpose === "forward"
+      ? { _tag: "ActivationStarted", rolloutId, attempt, switchMethod: (yield* Activator).method, at }
+      : { _tag: "RollbackStarted", rolloutId, attempt, at }
+  )
+  if (answer._tag === "Accepted") return true
+  yield* Effect.logWarning("the switch may not start").pipe(
+    Effect.annotateLogs({ rolloutId, attempt, reason: answer.reason, detail: answer.detail })
+  )
+  yield* signalOr(againMs)
+  return false
+})
+
+/** D14: the first run asks once more whether the manifest holds; a re-run goes on with the stored verdict (D11). */
+const guarded = Effect.fnUntraced(function*(id: SwitchId) {
+  if (id.purpose === "rollback" || id.run > 1) return undefined
+  const verdict = yield* (yield* SwitchGuard).check(id.rolloutId)
+  return verdict._tag === "Holds" ? undefined : `${verdict.reason}: ${verdict.detail}`
+})
+
+/**
+ * From the mark until the switch runs nothing may come between, not even shutdown: a mark without its switch costs one of
+ * the two runs.
+ */
+const forward = Effect.fnUntraced(function*({ closure, fetchUntil, id }: Duty<"Switch">) {
+  const settings = yield* Settings
+  const dispatchedAt = fetchUntil - fetchDeadlineMs
+  const trouble = yield* fetchClosure(closure, dispatchedAt + millis(settings.realiseDeadlineSecs))
+  if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
+  const refusal = yield* guarded(id)
+  if (refusal !== undefined) return yield* fail(id, exitCodes.unrealised, refusal)
+  const problem = yield* Effect.uninterruptibleMask((restore) =>
+    Effect.flatMap(restore(leave(id)), (granted) => granted ? start(closure, id) : Effect.undefined)
+  )
+  if (problem !== undefined) yield* fail(id, exitCodes.unrealised, problem)
+})
+
+/** The mark comes first, so that every rollback ends in one result; the old system is in the store as a rule. */
+const rollback = Effect.fnUntraced(function*({ closure, id }: Duty<"Rollback">) {
+  if (!(yield* leave(id))) return
+  const until = (yield* wallMs) + millis((yield* Settings).switchTimeoutSecs)
+  const trouble = yield* fetchClosure(closure, until)
+  if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
+  const problem = yield* Effect.uninterruptible(start(closure, id))
+  if (problem !== undefined) yield* fail(id, exitCodes.unrealised, problem)
+})
+
+/** Something is owed but must wait: said when the reason changes. */
+const hold = Effect.fnUntraced(function*(duty: Duty<"Hold">, said: { reason: Reason | undefined }) {
+  if (said.reason !== duty.reason) {
+    yield* Effect.logWarning("an activation is held").pipe(
+      Effect.annotateLogs({ rolloutId: duty.rolloutId, reason: duty.reason, detail: duty.detail })
+    )
+  }
+  said.reason = duty.reason
+  const left = duty.until === undefined ? againMs : Math.max(0, duty.until - (yield* wallMs))
+  yield* signalOr(Math.min(left, againMs))
+})
+
+const act = Effect.fnUntraced(function*(duty: ActivationDuty, said: { reason: Reason | undefined }) {
+  if (duty._tag !== "Hold") said.reason = undefined
+  switch (duty._tag) {
+    case "Idle":
+      return yield* signalOr(lookEveryMs)
+    case "Hold":
+      return yield* hold(duty, said)
+    case "Settle":
+      return yield* settle(duty.rolloutId, duty.event)
+    case "AwaitSwitch":
+      return yield* Effect.sleep(millis((yield* Settings).switchPollSecs))
+    case "Switch":
+      return yield* Effect.raceFirst(forward(duty), superseded(duty.id))
+    case "Rollback":
+      return yield* Effect.raceFirst(rollback(duty), superseded(duty.id))
+  }
+})
+
+/** Never ends; a defect ends the process through the supervisor (house rule 7). */
+export const activation = Effect.gen(function*() {
+  const said: { reason: Reason | undefined } = { reason: undefined }
+  while (true) yield* act(yield* look, said)
+}).pipe(Effect.annotateLogs({ target: "agent_activation" }))
