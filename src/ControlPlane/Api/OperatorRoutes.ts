@@ -1,0 +1,93 @@
+/**
+ * What operators read (control-plane.md §2.4). Views are projections of the published state; only the event log is read from
+ * the journal. A host may ask for the views that hold its own records, and gets those and no other (D16).
+ */
+import { Effect, Schema } from "effect"
+import type { ExchangeResponse } from "../../Layers/Net/Exchange.ts"
+import {
+  ChannelView,
+  eventsPageLimit,
+  HostsResponse,
+  RolloutEvents,
+  RolloutHosts,
+  RolloutLifecycle,
+  RolloutList,
+  Whoami
+} from "../../Schema/OperatorViews.ts"
+import { RolloutId } from "../../Schema/Primitives.ts"
+import type { Api, Call } from "./Api.ts"
+import { encoded, refuse } from "./Reply.ts"
+
+const encodeChannel = encoded(ChannelView)
+const encodeHosts = encoded(HostsResponse)
+const encodeRollouts = encoded(RolloutList)
+const encodeRolloutHosts = encoded(RolloutHosts)
+const encodeRolloutEvents = encoded(RolloutEvents)
+const encodeLifecycle = encoded(RolloutLifecycle)
+const encodeWhoami = encoded(Whoami)
+
+/** Whether this caller may see a host's entry. */
+const maySee = ({ identity }: Call) => (host: string) => identity.role === "operator" || identity.host === host
+
+const isRolloutId = Schema.is(RolloutId)
+/** 400 for another shape, on these routes (control-plane.md §2.2). */
+const rolloutIdOf = ({ parameter }: Call) =>
+  isRolloutId(parameter) ? Effect.succeed(parameter) : Effect.fail(refuse("rollout-malformed", parameter, 400))
+
+export const whoami = ({ identity }: Call): ExchangeResponse =>
+  encodeWhoami({
+    cn: identity.commonName,
+    issuedAt: identity.issuedAt,
+    role: identity.role,
+    ...(identity.role === "agent" ? { machineId: identity.host } : {})
+  })
+
+export const channel = Effect.fnUntraced(function*(api: Api, call: Call) {
+  const view = api.projections.channel(api.state(), call.parameter)
+  if (view === undefined) return yield* refuse("channel-unknown", call.parameter, 404)
+  return encodeChannel(view)
+})
+
+export const hosts = (api: Api, call: Call) =>
+  Effect.sync(() => {
+    const view = api.projections.hosts(api.state())
+    const visible = maySee(call)
+    return encodeHosts({ hosts: view.hosts.filter(({ hostname }) => visible(hostname)) })
+  })
+
+export const rollouts = (api: Api) => Effect.sync(() => encodeRollouts(api.projections.rollouts(api.state())))
+
+export const rolloutHosts = Effect.fnUntraced(function*(api: Api, call: Call) {
+  const rolloutId = yield* rolloutIdOf(call)
+  const visible = maySee(call)
+  const view = api.projections.rolloutHosts(api.state(), rolloutId)
+  const found = view?.hosts.filter(({ host }) => visible(host)) ?? []
+  if (found.length === 0) return yield* refuse("rollout-unknown", rolloutId, 404)
+  return encodeRolloutHosts({ rollout_id: rolloutId, hosts: found })
+})
+
+export const rolloutLifecycle = Effect.fnUntraced(function*(api: Api, call: Call) {
+  const rolloutId = yield* rolloutIdOf(call)
+  const view = api.projections.lifecycle(api.state(), rolloutId)
+  if (view === undefined) return yield* refuse("rollout-unknown", rolloutId, 404)
+  return encodeLifecycle(view)
+})
+
+/** A whole number of the query, or the default; 400 when it is another text. */
+function whole(query: URLSearchParams, name: string, absent: number) {
+  const text = query.get(name)
+  if (text === null) return Effect.succeed(absent)
+  return /^\d{1,15}$/.test(text)
+    ? Effect.succeed(Number(text))
+    : Effect.fail(refuse("query-invalid", `${name} is not a whole number`, 400))
+}
+
+/** `?limit=&after_seq=`: ascending pages; an unknown rollout has an empty one (control-plane.md §2.4). */
+export const rolloutEvents = Effect.fnUntraced(function*(api: Api, call: Call) {
+  const rolloutId = yield* rolloutIdOf(call)
+  const limit = yield* whole(call.query, "limit", eventsPageLimit)
+  const afterSeq = yield* whole(call.query, "after_seq", 0)
+  return encodeRolloutEvents(
+    yield* api.eventLog({ rolloutId, limit: Math.min(Math.max(limit, 1), eventsPageLimit), afterSeq })
+  )
+})

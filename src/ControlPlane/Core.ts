@@ -1,0 +1,51 @@
+/**
+ * The control plane's sentence in one layer: inbox, decision, journal, published state, waiters. Routes and workers are built
+ * on it, and stop before it; the journal lives below it, and closes after it (house rule 4).
+ */
+import { Context, Effect, Layer } from "effect"
+import * as Reducer from "../Reducer.ts"
+import { millis } from "../Schema/Options.ts"
+import { apply } from "./Apply.ts"
+import { decide, settle } from "./Decide.ts"
+import { Inbox, inboxCapacity, overQueue } from "./Inbox.ts"
+import type { Action, Answer, Input } from "./Input.ts"
+import { Journal } from "./Journal.ts"
+import type { Limits } from "./Limits.ts"
+import type { Settings } from "./Settings.ts"
+import { ControlPlaneState, type State } from "./State.ts"
+import { Waiters } from "./Waiters.ts"
+import type { Write } from "./Write.ts"
+
+/** Called at each turn of the loop: the pulse of the service's watchdog (D18). */
+export const Pulse = Context.Reference<() => void>("nixfleet/ControlPlane/Pulse", { defaultValue: () => () => {} })
+
+/** The limits that the operator configured. */
+export const limitsOf = (settings: Settings["Service"]): Limits => ({
+  leaseMs: millis(settings.leaseSecs),
+  heartbeatMs: millis(settings.heartbeatSecs),
+  recoveryGraceMs: millis(settings.recoveryGraceSecs)
+})
+
+export const layer: Layer.Layer<Inbox | ControlPlaneState, never, Journal | Waiters> = Layer.effectContext(
+  Effect.gen(function*() {
+    const journal = yield* Journal
+    const services = yield* Effect.context()
+    let published: State = journal.initial
+    const queue = yield* Reducer.makeInbox<Input, Answer>(inboxCapacity)
+    const program: Reducer.Program<State, Input, Write, Action, Answer> = {
+      initial: journal.initial,
+      decide,
+      settle,
+      commit: journal.commit,
+      publish: (state) => {
+        published = state
+      },
+      apply: apply(yield* Waiters, services),
+      pulse: yield* Pulse
+    }
+    const ended = yield* Reducer.run(program, queue)
+    return Context.make(Inbox, overQueue(queue, ended)).pipe(
+      Context.add(ControlPlaneState, { current: () => published })
+    )
+  })
+)

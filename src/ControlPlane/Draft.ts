@@ -1,0 +1,153 @@
+/**
+ * One decision while it is being made: every change of durable state goes through a row (`record`) and is folded at once, so
+ * that what is decided next sees it; `finish` adds the stored rows that the folds touched. Lives for one call of the decider.
+ */
+import { HashMap } from "effect"
+import type { Change } from "../Reducer.ts"
+import type { HostSeen, LogEntry, LogRow } from "../Schema/ControlPlaneJournal.ts"
+import { foldRow } from "./Fold.ts"
+import { Touched } from "./fold/Touched.ts"
+import type { Action, VerifiedArtifacts } from "./Input.ts"
+import { at, hostIn, type HostVerdict, type PlannedManifest, type State, type Waiter } from "./State.ts"
+import type { Write } from "./Write.ts"
+
+/** Whom a row is about. */
+export interface About {
+  readonly host?: string
+  readonly rolloutId?: string
+}
+
+export class Draft {
+  state: State
+  /** Epoch milliseconds. */
+  readonly now: number
+  readonly #before: State
+  readonly #rows: Array<LogRow> = []
+  readonly #actions: Array<Action> = []
+  readonly #seen = new Map<string, HostSeen>()
+  readonly #touched = new Touched()
+
+  constructor(state: State, now: number) {
+    this.state = state
+    this.now = now
+    this.#before = state
+  }
+
+  /** Writes a row of the event log and folds it. */
+  record(about: About, entry: LogEntry): void {
+    const row: LogRow = { now: this.now, ...about, entry }
+    this.#rows.push(row)
+    this.state = foldRow(this.state, row, this.#touched)
+  }
+
+  act(action: Action): void {
+    this.#actions.push(action)
+  }
+
+  log(level: "info" | "warn", message: string, fields: Readonly<Record<string, string | number>>): void {
+    this.act({ _tag: "Log", level, message, fields })
+  }
+
+  /** What was last heard of a host; `durable` when it says something that a restart must not forget. */
+  hear(seen: HostSeen, durable: boolean): void {
+    if (durable) this.#seen.set(seen.host, seen)
+    const entry = at(this.state.hosts, seen.host) ?? { rollouts: [] }
+    const stored = durable ? { seenStoredAt: seen.receivedAt } : {}
+    this.state = { ...this.state, hosts: HashMap.set(this.state.hosts, seen.host, { ...entry, seen, ...stored }) }
+  }
+
+  /** Puts a verified unit in force. */
+  enforce(artifacts: VerifiedArtifacts, manifests: ReadonlyMap<string, PlannedManifest>): void {
+    this.state = { ...this.state, artifacts, manifests }
+  }
+
+  park(host: string, waiter: Waiter): void {
+    this.state = { ...this.state, parked: HashMap.set(this.state.parked, host, waiter) }
+  }
+
+  unpark(host: string): void {
+    this.state = { ...this.state, parked: HashMap.remove(this.state.parked, host) }
+  }
+
+  /** Why a host waits, or that it no longer does. Not durable: the log has each change. */
+  judge(host: string, verdict: HostVerdict | undefined): void {
+    const { verdicts } = this.state
+    const next = verdict === undefined ? HashMap.remove(verdicts, host) : HashMap.set(verdicts, host, verdict)
+    this.state = { ...this.state, verdicts: next }
+  }
+
+  /** How often this event was now sent back for those before it. */
+  askedAgain(rolloutId: string, host: string, seq: number): number {
+    const known = at(this.state.gaps, host)
+    const times = known?.rolloutId === rolloutId && known.seq === seq ? known.times + 1 : 1
+    this.state = { ...this.state, gaps: HashMap.set(this.state.gaps, host, { rolloutId, seq, times }) }
+    return times
+  }
+
+  /** These channels are planned again before the commit. */
+  mark(...channels: ReadonlyArray<string>): void {
+    if (channels.every((channel) => this.state.dirty.has(channel))) return
+    this.state = { ...this.state, dirty: new Set([...this.state.dirty, ...channels]) }
+  }
+
+  /** Gives the channels to plan, ascending, and leaves none. */
+  takeDirty(): ReadonlyArray<string> {
+    const channels = [...this.state.dirty].toSorted()
+    this.state = { ...this.state, dirty: new Set() }
+    return channels
+  }
+
+  /** The safety net: everything is looked at. */
+  ticked(): void {
+    this.markAll()
+    this.state = { ...this.state, lastPlanAt: this.now }
+  }
+
+  /** Every channel: one may wait for another (channel edges). */
+  markAll(): void {
+    this.mark(...HashMap.keys(this.state.channels))
+  }
+
+  finish(): Change<State, Write, Action> {
+    return { state: this.state, writes: this.#writes(), actions: this.#actions }
+  }
+
+  #writes(): ReadonlyArray<Write> {
+    const writes: Array<Write> = this.#rows.map((row) => ({ _tag: "AppendLog", row }))
+    for (const id of this.#touched.rollouts) {
+      const rollout = at(this.state.rollouts, id)
+      if (rollout === undefined) continue
+      writes.push({ _tag: "PutRollout", record: rollout.record })
+      if (this.#touched.plans.has(id)) writes.push({ _tag: "PutPlan", rolloutId: id, plan: rollout.plan })
+    }
+    for (const [id, hosts] of this.#touched.records) for (const host of hosts) this.#putRecord(writes, id, host)
+    for (const channel of this.#touched.channels) {
+      const entry = at(this.state.channels, channel)
+      writes.push({ _tag: "PutChannel", channel, current: entry?.current, recovery: entry?.recovery })
+    }
+    for (const host of this.#touched.dispatches) {
+      const row = at(this.state.queue, host)
+      writes.push(row === undefined ? { _tag: "DropDispatch", host } : { _tag: "PutDispatch", row })
+    }
+    for (const quarantine of this.state.quarantine.slice(this.#before.quarantine.length)) {
+      writes.push({ _tag: "PutQuarantine", quarantine })
+    }
+    for (const seen of this.#seen.values()) writes.push({ _tag: "PutSeen", seen })
+    if (this.state.nextDelivery !== this.#before.nextDelivery) {
+      writes.push({ _tag: "PutNextDelivery", nextDelivery: this.state.nextDelivery })
+    }
+    return writes
+  }
+
+  #putRecord(writes: Array<Write>, rolloutId: string, host: string): void {
+    const entry = hostIn(this.state, rolloutId, host)
+    if (entry === undefined) return
+    writes.push({
+      _tag: "PutHostRecord",
+      record: entry.record,
+      lastSeq: entry.ledger.lastSeq,
+      leasedAt: entry.leasedAt,
+      overlay: entry.overlay
+    })
+  }
+}

@@ -1,0 +1,154 @@
+/**
+ * What may be put on the control plane's one queue, what comes back to the one who put it there, and what the loop is told
+ * to do after the commit (house rule 1). Every outside fact travels as one of these; the decision is in `Decide.ts`.
+ *
+ * Owns no behaviour. A new source of facts starts here.
+ */
+import type { FleetResolved, RolloutManifest } from "../Schema/Artifacts.ts"
+import type { Millis } from "../Schema/Primitives.ts"
+import type { Reason } from "../Schema/Reasons.ts"
+import type {
+  AgentEventEnvelope,
+  Capability,
+  DispatchResponse,
+  HeartbeatRequest,
+  HeartbeatResponse
+} from "../Schema/Wire.ts"
+
+/** A signed artifact that verified: the value was decoded from exactly `bytes` (house rule 9). */
+export interface Verified<A> {
+  readonly value: A
+  /** As received; served to agents byte for byte. */
+  readonly bytes: Uint8Array
+  /** The 64 raw bytes of the `.sig` file. */
+  readonly signature: Uint8Array
+  /** Lower-case hex SHA-256 of the canonical form. */
+  readonly hash: string
+  readonly signedAt: Millis
+}
+
+/** Fleet and manifests as one unit (D14): every manifest names this fleet's hash. */
+export interface VerifiedArtifacts {
+  readonly fleet: Verified<FleetResolved>
+  /** By rollout id, at most one of each channel; a channel with no host to roll out has none (D15). */
+  readonly manifests: ReadonlyMap<string, Verified<RolloutManifest>>
+}
+
+/** What a peer announced in `X-Nixfleet-Capabilities`; empty for agents of the original (D3). */
+export type Capabilities = ReadonlySet<Capability>
+
+/** A new verified unit; offered only when something differs from the unit before. */
+export interface ArtifactsVerified {
+  readonly _tag: "ArtifactsVerified"
+  readonly artifacts: VerifiedArtifacts
+}
+
+/** An artifact that was refused: an audit row, nothing else; the last good unit stays in force (D15). */
+export interface ArtifactRefused {
+  readonly _tag: "ArtifactRefused"
+  /** `fleet.resolved`, a rollout id, or another artifact's name. */
+  readonly artifact: string
+  /** A name of the catalogue, e.g. `rolled-back`. */
+  readonly reason: string
+  readonly detail: string
+}
+
+/** `POST /v1/agent/events`, decoded; the certificate's machine id equals `envelope.hostname`. */
+export interface EventReceived {
+  readonly _tag: "EventReceived"
+  readonly envelope: AgentEventEnvelope
+  /** RFC 8785 text of the envelope's `event` object as it was received: what the journal keeps. */
+  readonly canonical: string
+  /** Lower-case hex SHA-256 of `canonical`: what tells a duplicate from a forgery (D2). */
+  readonly hash: string
+  readonly capabilities: Capabilities
+}
+
+/** `POST /v1/agent/heartbeat`, decoded; the certificate's machine id equals `heartbeat.hostname`. */
+export interface HeartbeatReceived {
+  readonly _tag: "HeartbeatReceived"
+  readonly heartbeat: HeartbeatRequest
+  readonly capabilities: Capabilities
+}
+
+/**
+ * A poll waits (`GET /v1/agent/dispatch`). The route has registered `waiterId` at `Waiters` before it offers this, so that a
+ * completion can never come too early. Every answer to the poll comes through the waiter, at once or later.
+ */
+export interface Parked {
+  readonly _tag: "Parked"
+  readonly host: string
+  readonly waiterId: number
+  readonly capabilities: Capabilities
+  /** When the sweeper answers the poll with "no work": wall clock, 54–60 s from its arrival (D9). */
+  readonly until: Millis
+}
+
+/** A poll ended on its own side before its waiter was completed, or before its answer was written. */
+export interface Unparked {
+  readonly _tag: "Unparked"
+  readonly host: string
+  readonly waiterId: number
+  /** `aborted` releases a lease that was given to this waiter and never written (D8). */
+  readonly outcome: "delivered" | "aborted"
+}
+
+/** Safety net of the planner, and its kick: every channel is looked at again. */
+export interface PlanTick {
+  readonly _tag: "PlanTick"
+}
+
+/** Ends leases and waiters whose time is over. */
+export interface LeaseSweep {
+  readonly _tag: "LeaseSweep"
+}
+
+export type Input =
+  | ArtifactsVerified
+  | ArtifactRefused
+  | EventReceived
+  | HeartbeatReceived
+  | Parked
+  | Unparked
+  | PlanTick
+  | LeaseSweep
+
+/**
+ * The answer to an event (D4). Statuses are the route's: `Applied` and `Duplicate` 204; `Refused` 409 (`guard`) or 422
+ * (`illegal`), and 204 to a peer without `verdicts`; `Gap` 425; `NotReady` 503. A refusal is already durable.
+ */
+export type EventAnswer =
+  | { readonly _tag: "Applied" }
+  | { readonly _tag: "Duplicate" }
+  | { readonly _tag: "Refused"; readonly reason: Reason; readonly class: "guard" | "illegal" }
+  /** `replayFrom`: the first sequence number that is missing. Given only to peers that keep a journal. */
+  | { readonly _tag: "Gap"; readonly replayFrom: number }
+  /** No artifact is verified yet, so a rollout that is not known may still be opened: try again. */
+  | { readonly _tag: "NotReady" }
+
+/** The answer to a heartbeat: the body, and the value of `X-Nixfleet-Replay-From` for the rollout it named (D6). */
+export interface HeartbeatAnswer {
+  readonly _tag: "Heartbeat"
+  readonly response: HeartbeatResponse
+  readonly replayFrom?: number
+}
+
+export type Answer = EventAnswer | HeartbeatAnswer | { readonly _tag: "Done" }
+
+/** How a parked poll ends. `Dispatch` 200; `Nothing` (time over, or a newer poll of this host) 204; `Draining` 503. */
+export type PollAnswer =
+  | { readonly _tag: "Dispatch"; readonly dispatch: DispatchResponse }
+  | { readonly _tag: "Nothing" }
+  | { readonly _tag: "Draining" }
+
+/** What `Apply` does after the commit: synchronous and total, never offers to the queue (house rule 5). */
+export type Action =
+  /** Ends exactly one poll; a waiter that is gone is ignored. */
+  | { readonly _tag: "CompleteWaiter"; readonly host: string; readonly waiterId: number; readonly answer: PollAnswer }
+  /** One line for the operator; the durable copy is in the event log. */
+  | {
+    readonly _tag: "Log"
+    readonly level: "info" | "warn"
+    readonly message: string
+    readonly fields: Readonly<Record<string, string | number>>
+  }

@@ -1,0 +1,151 @@
+/**
+ * The control plane's journal (D1, house rules 1, 2): one database, one commit a batch, and what a start reads back. Owns the
+ * mapping between rows and tables; the reducer never reads from it to decide, the two readers here are for operators and for
+ * the deep check.
+ *
+ * Failures: `CommitHeld` when the disk cannot take a commit now; any other error of a commit ends the process. A journal that
+ * cannot be read, or that a newer major version wrote, refuses the start and names the row.
+ */
+import { Context, Effect, Layer, Schema } from "effect"
+import { Database, type DatabaseError, type Row, type Sql } from "../Layers/Disk/Database.ts"
+import { Ids } from "../Layers/Ids.ts"
+import type { LogRow } from "../Schema/ControlPlaneJournal.ts"
+import { EventKind, eventsPageLimit, type RolloutEvents } from "../Schema/OperatorViews.ts"
+import { formatTimestamp } from "../Schema/Primitives.ts"
+import * as Codec from "./journal/Codec.ts"
+import { load } from "./journal/Load.ts"
+import { carryOutAll, meta, Names, putMeta } from "./journal/Tables.ts"
+import type { Limits } from "./Limits.ts"
+import type { State } from "./State.ts"
+import type { Write } from "./Write.ts"
+
+export { journalMigrations } from "./journal/Tables.ts"
+
+/** The journal cannot be used. A configuration error (exit 78): the message says what to do. */
+export class JournalUnusable extends Schema.TaggedError<JournalUnusable>()("JournalUnusable", {
+  reason: Schema.Literals(["journal-unreadable"]),
+  message: Schema.String
+}) {}
+
+/** One page of a rollout's event log, ascending by position. */
+export interface LogPage {
+  readonly rolloutId: string
+  /** At least 1; more than `eventsPageLimit` is that. */
+  readonly limit: number
+  /** Only rows after this position; 0 = from the start. */
+  readonly afterSeq: number
+}
+
+export class Journal extends Context.Service<Journal, {
+  /** What was stored when the program started. */
+  readonly initial: State
+  /** One durable transaction; throws `CommitHeld` when it may be tried again. For the reducer only. */
+  readonly commit: (writes: ReadonlyArray<Write>) => void
+  /** The event log of a rollout, for operators; a rollout that nobody ever named has no events. */
+  readonly eventLog: (page: LogPage) => Effect.Effect<RolloutEvents>
+  /** All rows in the order of their writing: for tests and the deep check. */
+  readonly rows: Effect.Effect<ReadonlyArray<LogRow>, JournalUnusable>
+}>()("nixfleet/ControlPlane/Journal") {
+  /** Over a database with `journalMigrations`. */
+  static readonly layer = (limits: Limits): Layer.Layer<Journal, DatabaseError | JournalUnusable, Database | Ids> =>
+    Layer.effect(
+      Journal,
+      Effect.gen(function*() {
+        const database = yield* Database
+        const databaseId = yield* adopt(database, yield* (yield* Ids).fresh)
+        const initial = yield* readable(database, () => load(database.sql, databaseId, limits))
+        const names = new Names()
+        const commit = (writes: ReadonlyArray<Write>) => {
+          try {
+            database.transaction((sql) => carryOutAll(sql, names, writes))
+            names.committed()
+          } catch (error) {
+            names.rolledBack()
+            throw error
+          }
+        }
+        return Journal.of({
+          initial,
+          commit,
+          eventLog: (page) => Effect.sync(() => readPage(database.sql, page)),
+          rows: readable(database, () => allRows(database.sql))
+        })
+      })
+    )
+}
+
+/** A new database takes the id, an old one keeps its own: delivery ids start with it (D8). */
+const adopt = (database: Database["Service"], fresh: string): Effect.Effect<string, JournalUnusable> =>
+  readable(database, () => {
+    const known = meta(database.sql, "database_id")
+    if (known !== undefined) return known
+    database.transaction((sql) => putMeta(sql, "database_id", fresh))
+    return fresh
+  })
+
+const readable = <A>(database: Database["Service"], read: () => A): Effect.Effect<A, JournalUnusable> =>
+  Effect.try({
+    try: read,
+    catch: (cause) =>
+      new JournalUnusable({
+        reason: "journal-unreadable",
+        message: `${database.file} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}; ` +
+          "restore it from a backup, or move it away: agents send their records again"
+      })
+  })
+
+const isEventKind = Schema.is(EventKind)
+
+function readPage(sql: Sql, { afterSeq, limit, rolloutId }: LogPage): RolloutEvents {
+  const rows = sql.all(
+    `SELECT e.seq, e.ts, e.kind, h.name AS host, e.payload, e.outcome
+     FROM event_log e LEFT JOIN names h ON h.id = e.host
+     WHERE e.rollout = (SELECT id FROM names WHERE name = ?) AND e.seq > ? ORDER BY e.seq LIMIT ?`,
+    rolloutId,
+    afterSeq,
+    Math.min(Math.max(limit, 1), eventsPageLimit)
+  )
+  return {
+    rollout_id: rolloutId,
+    events: rows.map((row) => {
+      const kind = row["kind"]
+      return {
+        seq: Number(row["seq"]),
+        ts: formatTimestamp(Number(row["ts"])),
+        // A kind that only a newer minor version writes is shown as the most general one.
+        kind: isEventKind(kind) ? kind : "effect",
+        host: row["host"] === null ? null : String(row["host"]),
+        payload: shownPayload(row)
+      }
+    })
+  }
+}
+
+/** An agent's event as it came, with the name of its refusal beside it when it was refused. */
+function shownPayload(row: Row): unknown {
+  const payload: unknown = JSON.parse(String(row["payload"]))
+  if (row["outcome"] === null || typeof payload !== "object") return payload
+  const { reason } = Codec.decodeOutcome(row["outcome"])
+  return reason === undefined ? payload : { ...payload, refused: reason }
+}
+
+function allRows(sql: Sql): ReadonlyArray<LogRow> {
+  const rows = sql.all(
+    `SELECT e.ts, e.kind, h.name AS host, r.name AS rollout, e.payload, e.outcome, e.agent_seq
+     FROM event_log e LEFT JOIN names h ON h.id = e.host LEFT JOIN names r ON r.id = e.rollout ORDER BY e.seq`
+  )
+  return rows.flatMap((row): ReadonlyArray<LogRow> => {
+    const entry = Codec.decodeEntry(
+      String(row["kind"]),
+      String(row["payload"]),
+      row["outcome"],
+      row["agent_seq"] !== null
+    )
+    return entry === undefined ? [] : [{
+      now: Number(row["ts"]),
+      ...(row["host"] === null ? {} : { host: String(row["host"]) }),
+      ...(row["rollout"] === null ? {} : { rolloutId: String(row["rollout"]) }),
+      entry
+    }]
+  })
+}

@@ -1,0 +1,199 @@
+/**
+ * What the control plane knows, in memory: the fold of its journal, and beside it what need not survive a restart (parked
+ * polls, verdicts, what is dirty). Immutable; the reducer publishes each state after its commit, routes and workers read it
+ * through `ControlPlaneState` and never change it.
+ *
+ * Maps are persistent (`HashMap`): an event of one host among 10,000 copies a path, never the fleet (D20). Their order is
+ * that of hashes: whatever decides or is shown sorts first (house rule 6).
+ */
+import { Context, HashMap, Option } from "effect"
+import type { FleetHost } from "../Schema/Artifacts.ts"
+import type {
+  ChannelRecovery,
+  DispatchRow,
+  HostSeen,
+  Overlay,
+  PlannedHost,
+  Quarantine,
+  RolloutPlan
+} from "../Schema/ControlPlaneJournal.ts"
+import type { HostRecord, RolloutRecord } from "../Schema/HostRecord.ts"
+import type { Millis } from "../Schema/Primitives.ts"
+import type { Capabilities, VerifiedArtifacts } from "./Input.ts"
+import { defaultLimits, type Limits } from "./Limits.ts"
+
+/** Sequence numbers whose content is remembered per (host, rollout); an older repetition counts as a duplicate. */
+export const ledgerWindow = 512
+
+/** What was received of one host in one rollout, applied or refused (D2). */
+export interface Ledger {
+  /** Highest consumed sequence number; contiguous from 1 for agents that keep a journal. 0 = nothing yet. */
+  readonly lastSeq: number
+  /** Latest numbers with the content they came with, ascending; at most `ledgerWindow`. */
+  readonly seen: ReadonlyArray<Received>
+}
+
+export interface Received {
+  readonly seq: number
+  /** First 16 hex digits of the SHA-256 of the canonical event. */
+  readonly hash: string
+  /** Absent for agents of the original. */
+  readonly journalId?: string
+}
+
+/** One host in one rollout. */
+export interface HostInRollout {
+  readonly record: HostRecord
+  readonly ledger: Ledger
+  /** First lease of the present attempt: fixes when its soak is due (D8). */
+  readonly leasedAt?: Millis
+  readonly overlay?: Overlay
+}
+
+export interface RolloutEntry {
+  readonly record: RolloutRecord
+  /** Frozen at opening. */
+  readonly plan: RolloutPlan
+  /** By host name. Hosts that the plan lists, and no other. */
+  readonly hosts: HashMap.HashMap<string, HostInRollout>
+}
+
+export interface ChannelEntry {
+  /** The rollout of the manifest in force; absent while the channel has none. */
+  readonly current?: string
+  /** Set while nothing may be dispatched because an older database may have been lost (D6). */
+  readonly recovery?: ChannelRecovery
+}
+
+/** One host across rollouts. */
+export interface HostEntry {
+  /** Rollouts that have a record of this host, newest manifest first. */
+  readonly rollouts: ReadonlyArray<string>
+  /** Absent until it was heard in this database. */
+  readonly seen?: HostSeen
+  /** When `seen` was last made durable. */
+  readonly seenStoredAt?: Millis
+}
+
+/** A poll that waits for its host's dispatch. */
+export interface Waiter {
+  readonly waiterId: number
+  readonly capabilities: Capabilities
+  readonly until: Millis
+}
+
+/** Why a host waits (D17): named, with what ends it. `earliestAt` is set when only time is missing. */
+export interface HostVerdict {
+  readonly rolloutId: string
+  readonly gate: string
+  readonly because: string
+  readonly clearedBy: string
+  readonly earliestAt?: Millis
+}
+
+/** What a manifest in force asks for, prepared once for every plan. */
+export interface PlannedManifest {
+  readonly rolloutId: string
+  readonly targetRef: string
+  readonly signedAt: Millis
+  readonly manifestHash: string
+  readonly plan: RolloutPlan
+}
+
+/** An event that was sent back for those before it. */
+export interface GapAnswers {
+  readonly rolloutId: string
+  readonly seq: number
+  readonly times: number
+}
+
+export interface State {
+  readonly limits: Limits
+  /** Random, made with the database; delivery ids start with it, so that none repeats after a wipe. */
+  readonly databaseId: string
+  readonly nextDelivery: number
+  /** The verified unit in force; absent until the first one (not ready). */
+  readonly artifacts?: VerifiedArtifacts
+  /** By channel: the manifests of the unit in force. A channel whose policy is missing has none and holds. Not durable. */
+  readonly manifests: ReadonlyMap<string, PlannedManifest>
+  /** By rollout id. */
+  readonly rollouts: HashMap.HashMap<string, RolloutEntry>
+  /** By channel. */
+  readonly channels: HashMap.HashMap<string, ChannelEntry>
+  /** By host name. */
+  readonly hosts: HashMap.HashMap<string, HostEntry>
+  /** Dispatches by host: at most one a host. */
+  readonly queue: HashMap.HashMap<string, DispatchRow>
+  /** Polls by host: one a host, the newest. Not durable. */
+  readonly parked: HashMap.HashMap<string, Waiter>
+  /** In order of their recording. */
+  readonly quarantine: ReadonlyArray<Quarantine>
+  /** By host: why it waits. Not durable; each change is logged. */
+  readonly verdicts: HashMap.HashMap<string, HostVerdict>
+  /** By host: the latest gap, to bound how often it is answered. Not durable. */
+  readonly gaps: HashMap.HashMap<string, GapAnswers>
+  /** Channels whose plan must be looked at before the next commit. Empty in every published state. */
+  readonly dirty: ReadonlySet<string>
+  /** When the last plan ran, for `healthz`. Not durable. */
+  readonly lastPlanAt?: Millis
+}
+
+export function emptyState(databaseId: string, limits: Limits = defaultLimits): State {
+  return {
+    limits,
+    databaseId,
+    manifests: new Map(),
+    nextDelivery: 1,
+    rollouts: HashMap.empty(),
+    channels: HashMap.empty(),
+    hosts: HashMap.empty(),
+    queue: HashMap.empty(),
+    parked: HashMap.empty(),
+    quarantine: [],
+    verdicts: HashMap.empty(),
+    gaps: HashMap.empty(),
+    dirty: new Set()
+  }
+}
+
+/** The value at a key, or `undefined`: absence is the common case here and needs no wrapper. */
+export function at<V>(map: HashMap.HashMap<string, V>, key: string): V | undefined {
+  return Option.getOrUndefined(HashMap.get(map, key))
+}
+
+/** Entries in ascending order of their keys: how every decision and every view iterates (house rule 6). */
+export function sorted<V>(map: HashMap.HashMap<string, V>): ReadonlyArray<readonly [string, V]> {
+  return HashMap.toEntries(map).toSorted(([a], [b]) => a < b ? -1 : 1)
+}
+
+/** One host in one rollout. */
+export function hostIn(state: State, rolloutId: string, host: string): HostInRollout | undefined {
+  const rollout = at(state.rollouts, rolloutId)
+  return rollout === undefined ? undefined : at(rollout.hosts, host)
+}
+
+/** The rollout of the newest manifest that lists this host: the only one that may be dispatched to it (D10). */
+export function currentRolloutOf(state: State, host: string): string | undefined {
+  return at(state.hosts, host)?.rollouts[0]
+}
+
+/** What the fleet in force says about a host. Names come from the wire: only own properties count. */
+export function declaredHost(state: State, host: string): FleetHost | undefined {
+  const hosts = state.artifacts?.fleet.value.hosts
+  return hosts !== undefined && Object.hasOwn(hosts, host) ? hosts[host] : undefined
+}
+
+/** A host's place in a rollout; only own properties count. */
+export function plannedHost(plan: RolloutPlan, host: string): PlannedHost | undefined {
+  return Object.hasOwn(plan.hosts, host) ? plan.hosts[host] : undefined
+}
+
+/** Ready once a unit of signed artifacts is verified (control-plane.md §2.1). */
+export function isReady(state: State): boolean {
+  return state.artifacts !== undefined
+}
+
+/** The published state. `current` is synchronous and always a state whose commit is done. */
+export class ControlPlaneState extends Context.Service<ControlPlaneState, {
+  readonly current: () => State
+}>()("nixfleet/ControlPlane/State") {}

@@ -1,0 +1,216 @@
+/**
+ * What operators see (control-plane.md §2.4, W24): pure projections of a published state. Everything is shown by the effective
+ * record, in ascending order of names. `undefined`: there is no such thing.
+ */
+import { HashMap } from "effect"
+import type { HostRecord } from "../Schema/HostRecord.ts"
+import type {
+  ChannelView,
+  HostsResponse,
+  HostStatusEntry,
+  RolloutHosts,
+  RolloutLifecycle,
+  RolloutList,
+  TerminalState,
+  WaitsFor
+} from "../Schema/OperatorViews.ts"
+import { formatTimestamp } from "../Schema/Primitives.ts"
+import { effectiveRecord } from "./Effective.ts"
+import {
+  at,
+  currentRolloutOf,
+  declaredHost,
+  type HostInRollout,
+  type HostVerdict,
+  plannedHost,
+  type RolloutEntry,
+  sorted,
+  type State
+} from "./State.ts"
+
+/** One entry a host: every host of the fleet in force, and every other one that still has a live record. */
+export function hosts(state: State): HostsResponse {
+  const declared = Object.keys(state.artifacts?.fleet.value.hosts ?? {})
+  const known = [...HashMap.entries(state.hosts)].flatMap(([host, entry]) => entry.rollouts.length > 0 ? [host] : [])
+  const names = [...new Set([...declared, ...known])].toSorted()
+  const quarantined = new Set(state.quarantine.map(({ closure }) => closure))
+  return { hosts: names.map((host) => hostStatus(state, host, quarantined)) }
+}
+
+interface Membership {
+  readonly rolloutId: string
+  readonly rollout: RolloutEntry
+  readonly entry: HostInRollout
+  readonly record: HostRecord
+}
+
+/** The host in its newest rollout. */
+function membershipOf(state: State, host: string): Membership | undefined {
+  const rolloutId = currentRolloutOf(state, host)
+  const rollout = rolloutId === undefined ? undefined : at(state.rollouts, rolloutId)
+  const entry = rollout === undefined ? undefined : at(rollout.hosts, host)
+  return rolloutId === undefined || rollout === undefined || entry === undefined
+    ? undefined
+    : { rolloutId, rollout, entry, record: effectiveRecord(entry, rollout.plan) }
+}
+
+function hostStatus(state: State, host: string, quarantined: ReadonlySet<string>): HostStatusEntry {
+  const declared = declaredHost(state, host)
+  const seen = at(state.hosts, host)?.seen
+  const membership = membershipOf(state, host)
+  const record = membership?.record
+  const closure = declared?.closureHash ?? null
+  return {
+    hostname: host,
+    channel: declared?.channel ?? record?.channel ?? "",
+    declaredClosureHash: closure,
+    currentClosureHash: seen?.currentClosure ?? closureOf(record) ?? null,
+    pendingClosureHash: record !== undefined && isUnderWay(record) ? record.targetClosure : null,
+    lastCheckinAt: seen?.receivedAt ?? null,
+    lastRolloutId: membership?.rolloutId ?? null,
+    converged: record?.state === "Converged",
+    outstandingComplianceFailures: 0,
+    outstandingRuntimeGateErrors: 0,
+    verifiedEventCount: membership?.entry.ledger.lastSeq ?? 0,
+    lastUptimeSecs: seen?.uptimeSecs ?? null,
+    rolloutState: record?.state ?? null,
+    pendingReboot: record?.state === "Deferred",
+    quarantinedClosure: closure !== null && quarantined.has(closure) ? closure : null,
+    pin: declared?.pin === undefined ? null : declared.pin,
+    outstandingHealthFailures: failingProbes(record),
+    wave: (membership === undefined ? undefined : plannedHost(membership.rollout.plan, host)?.wave) ?? null,
+    attempt: record?.attempt ?? null,
+    soakDueAt: record?.state === "Soaking" ? record.soakDueAt : null,
+    waitsFor: waitsFor(at(state.verdicts, host)) ?? null,
+    agentVersion: seen?.agentVersion ?? null,
+    pendingEvents: seen?.pendingEvents ?? null,
+    parkedEvents: seen?.parkedEvents ?? null,
+    rejections: (seen?.rejections ?? []).map(({ rejection }) => ({
+      rolloutId: rejection.rollout_id,
+      reason: rejection.reason,
+      detail: rejection.detail,
+      at: rejection.at
+    })),
+    diverged: membership?.entry.record.diverged === true
+  }
+}
+
+function closureOf(record: HostRecord | undefined): string | undefined {
+  return record !== undefined && "currentClosure" in record ? record.currentClosure : undefined
+}
+
+/** Its rollout has not ended on this host. */
+function isUnderWay({ closedAt, state }: HostRecord): boolean {
+  return closedAt === undefined &&
+    (state === "Pending" || state === "Activating" || state === "Deferred" || state === "Soaking")
+}
+
+/** Enforced probes that fail at present. */
+function failingProbes(record: HostRecord | undefined): number {
+  if (record === undefined || !("probes" in record)) return 0
+  return Object.values(record.probes).filter(({ mode, status }) => mode === "enforce" && status === "fail").length
+}
+
+function waitsFor(verdict: HostVerdict | undefined): WaitsFor | undefined {
+  if (verdict === undefined) return undefined
+  const { because, clearedBy, earliestAt, gate } = verdict
+  return { gate, because, clearedBy, earliestAt: earliestAt ?? null }
+}
+
+/** Rollouts that are neither superseded, pruned nor terminal; newest first. */
+export function rollouts(state: State): RolloutList {
+  const ended: ReadonlySet<string> = new Set(["Superseded", "Pruned", "Terminal"])
+  const shown = sorted(state.rollouts)
+    .filter(([, { record }]) => !ended.has(record.state))
+    .toSorted(([, a], [, b]) => b.record.openedAt - a.record.openedAt)
+  return {
+    rollouts: shown.map(([rolloutId, rollout]) => ({
+      rolloutId,
+      channel: rollout.record.channel,
+      currentWave: rollout.record.currentWave,
+      createdAt: rollout.record.openedAt,
+      hostStates: Object.fromEntries(
+        sorted(rollout.hosts).map(([host, entry]) => [host, effectiveRecord(entry, rollout.plan).state])
+      ),
+      state: rollout.record.state,
+      waves: rollout.plan.soakMs.length
+    }))
+  }
+}
+
+export function lifecycle(state: State, rolloutId: string): RolloutLifecycle | undefined {
+  const record = at(state.rollouts, rolloutId)?.record
+  return record === undefined ? undefined : {
+    rolloutId,
+    state: record.state,
+    supersededAt: record.supersededAt ?? null,
+    supersededBy: record.supersededBy ?? null,
+    terminalAt: record.terminalAt ?? null
+  }
+}
+
+/** Ascending by wave, then host. */
+export function rolloutHosts(state: State, rolloutId: string): RolloutHosts | undefined {
+  const rollout = at(state.rollouts, rolloutId)
+  if (rollout === undefined) return undefined
+  const waveOf = (host: string) => plannedHost(rollout.plan, host)?.wave ?? 0
+  const rows = sorted(rollout.hosts).toSorted(([a], [b]) => waveOf(a) - waveOf(b))
+  return { rollout_id: rolloutId, hosts: rows.map(([host, entry]) => rolloutHost(state, rollout, host, entry)) }
+}
+
+function rolloutHost(
+  state: State,
+  { plan, record: { channel: name, rolloutId, targetRef } }: RolloutEntry,
+  host: string,
+  entry: HostInRollout
+): RolloutHosts["hosts"][number] {
+  const record = effectiveRecord(entry, plan)
+  const verdict = at(state.verdicts, host)
+  const waits = verdict?.rolloutId === rolloutId ? waitsFor(verdict) : undefined
+  return {
+    host,
+    channel: name,
+    wave: plannedHost(plan, host)?.wave ?? 0,
+    targetClosureHash: record.targetClosure,
+    targetChannelRef: targetRef,
+    dispatchedAt: formatTimestamp(record.dispatchedAt),
+    ...ending(record),
+    state: record.state,
+    attempt: record.attempt,
+    lastEventSeq: entry.ledger.lastSeq,
+    soakDueAt: record.soakDueAt,
+    ...(waits === undefined ? {} : { waitsFor: waits })
+  }
+}
+
+/** How the rollout ended on a host, and when; both `null` while it has not. */
+function ending(
+  record: HostRecord
+): { readonly terminalState: TerminalState | null; readonly terminalAt: number | null } {
+  switch (record.state) {
+    case "Converged":
+      return { terminalState: "converged", terminalAt: record.convergedAt }
+    case "Failed":
+      return { terminalState: "failed", terminalAt: record.failedAt }
+    case "Reverted":
+      return { terminalState: "rolled-back", terminalAt: record.revertedAt }
+    case "Pending":
+    case "Activating":
+    case "Deferred":
+    case "Soaking":
+      return { terminalState: null, terminalAt: null }
+  }
+}
+
+export function channel(state: State, name: string): ChannelView | undefined {
+  const fleet = state.artifacts?.fleet
+  const declared = fleet !== undefined && Object.hasOwn(fleet.value.channels, name)
+    ? fleet.value.channels[name]
+    : undefined
+  return fleet === undefined || declared === undefined ? undefined : {
+    name,
+    declared_ci_commit: fleet.value.meta.ciCommit,
+    signed_at: fleet.signedAt,
+    freshness_window_minutes: declared.freshnessWindow
+  }
+}

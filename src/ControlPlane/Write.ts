@@ -1,0 +1,35 @@
+/** What one commit writes, as data: the decisions' output that `Journal.ts` carries out. */
+import type {
+  ChannelRecovery,
+  DispatchRow,
+  HostSeen,
+  LogRow,
+  Overlay,
+  Quarantine,
+  RolloutPlan
+} from "../Schema/ControlPlaneJournal.ts"
+import type { HostRecord, RolloutRecord } from "../Schema/HostRecord.ts"
+
+export type Write =
+  | { readonly _tag: "AppendLog"; readonly row: LogRow }
+  | { readonly _tag: "PutRollout"; readonly record: RolloutRecord }
+  /** Written once for each attempt: as large as the fleet. */
+  | { readonly _tag: "PutPlan"; readonly rolloutId: string; readonly plan: RolloutPlan }
+  | {
+    readonly _tag: "PutHostRecord"
+    readonly record: HostRecord
+    readonly lastSeq: number
+    readonly leasedAt: number | undefined
+    readonly overlay: Overlay | undefined
+  }
+  | {
+    readonly _tag: "PutChannel"
+    readonly channel: string
+    readonly current: string | undefined
+    readonly recovery: ChannelRecovery | undefined
+  }
+  | { readonly _tag: "PutDispatch"; readonly row: DispatchRow }
+  | { readonly _tag: "DropDispatch"; readonly host: string }
+  | { readonly _tag: "PutQuarantine"; readonly quarantine: Quarantine }
+  | { readonly _tag: "PutSeen"; readonly seen: HostSeen }
+  | { readonly _tag: "PutNextDelivery"; readonly nextDelivery: number }

@@ -1,0 +1,76 @@
+/**
+ * A verified unit comes into force (D14): what each channel's manifest asks for is prepared once, and every channel is
+ * planned again. A channel that this database sees for the first time may belong to a lost one and starts in recovery (D6).
+ */
+import type { FleetResolved, RolloutManifest } from "../../Schema/Artifacts.ts"
+import type { RolloutPlan } from "../../Schema/ControlPlaneJournal.ts"
+import { resolvePolicy } from "../../Trust/FleetAndManifests.ts"
+import type { Draft } from "../Draft.ts"
+import { sustainedFailureMs } from "../fold/Policy.ts"
+import type { ArtifactRefused, Verified, VerifiedArtifacts } from "../Input.ts"
+import { at, type PlannedManifest } from "../State.ts"
+
+export function decideArtifacts(draft: Draft, artifacts: VerifiedArtifacts): void {
+  const previous = draft.state.artifacts
+  if (previous?.fleet.hash !== artifacts.fleet.hash) accepted(draft, "fleet.resolved", artifacts.fleet.hash)
+  for (const [rolloutId, manifest] of [...artifacts.manifests].toSorted(([a], [b]) => a < b ? -1 : 1)) {
+    if (previous?.manifests.get(rolloutId)?.hash !== manifest.hash) accepted(draft, rolloutId, manifest.hash)
+  }
+  const manifests = new Map<string, PlannedManifest>()
+  for (const [rolloutId, manifest] of artifacts.manifests) {
+    const planned = plannedManifest(artifacts.fleet.value, rolloutId, manifest)
+    if (planned === undefined) {
+      const detail = `channel ${manifest.value.channel} has no rollout policy in the fleet`
+      refused(draft, { _tag: "ArtifactRefused", artifact: rolloutId, reason: "policy-missing", detail })
+    } else manifests.set(manifest.value.channel, planned)
+  }
+  draft.enforce(artifacts, manifests)
+  for (const channel of [...manifests.keys()].toSorted()) {
+    if (at(draft.state.channels, channel) === undefined) beginRecovery(draft, channel)
+  }
+  draft.markAll()
+}
+
+export function refused(draft: Draft, { artifact, detail, reason }: ArtifactRefused): void {
+  draft.record({}, { kind: "verify_outcome", payload: { artifact, outcome: "refused", reason, detail } })
+  draft.log("warn", "a signed artifact was refused; the last good one stays in force", { artifact, reason, detail })
+}
+
+function accepted(draft: Draft, artifact: string, hash: string): void {
+  draft.record({}, { kind: "verify_outcome", payload: { artifact, outcome: "accepted", hash } })
+  draft.log("info", "a signed artifact is in force", { artifact, hash })
+}
+
+function beginRecovery(draft: Draft, channel: string): void {
+  const { now } = draft
+  const recovery = { since: now, until: now + draft.state.limits.recoveryGraceMs }
+  draft.record({}, { kind: "plan_action", payload: { action: "BeginRecovery", channel, recovery } })
+}
+
+/** What the manifest asks for; `undefined` without a policy: nothing may be activated then (house rule 8). */
+function plannedManifest(
+  fleet: FleetResolved,
+  rolloutId: string,
+  { hash, signedAt, value }: Verified<RolloutManifest>
+): PlannedManifest | undefined {
+  const policy = resolvePolicy(fleet, value.channel, 0, sustainedFailureMs)
+  if (policy === undefined) return undefined
+  const plan: RolloutPlan = {
+    hosts: Object.fromEntries(
+      value.hostSet.map(({ hostname, targetClosure, waveIndex }) => [hostname, { wave: waveIndex, targetClosure }])
+    ),
+    soakMs: soaks(fleet, value),
+    onHealthFailure: policy.onHealthFailure
+  }
+  return { rolloutId, targetRef: value.channelRef, signedAt, manifestHash: hash, plan }
+}
+
+/** One soak for each declared wave, and for each wave that a host is in. */
+function soaks(fleet: FleetResolved, { channel, hostSet }: RolloutManifest): ReadonlyArray<number> {
+  const declared = Object.hasOwn(fleet.waves, channel) ? fleet.waves[channel]?.length ?? 0 : 0
+  const count = hostSet.reduce((most, { waveIndex }) => Math.max(most, waveIndex + 1), Math.max(declared, 1))
+  return Array.from(
+    { length: count },
+    (_, wave) => resolvePolicy(fleet, channel, wave, sustainedFailureMs)?.soakMs ?? 0
+  )
+}

@@ -1,0 +1,168 @@
+/**
+ * An agent's event: is it new, is it next, is it legal (D2, D4; control-plane.md §4.4). Whatever is refused for good is
+ * written down with its reason; what may succeed later is answered so and leaves no trace.
+ */
+import type { StepError } from "../../Rollout/Host.ts"
+import type { EventOutcome } from "../../Schema/ControlPlaneJournal.ts"
+import { splitRolloutId } from "../../Schema/Primitives.ts"
+import type { Reason } from "../../Schema/Reasons.ts"
+import type { AgentEventKind, HostStateName } from "../../Schema/Wire.ts"
+import type { Draft } from "../Draft.ts"
+import { shortHash } from "../fold/Events.ts"
+import { stepRemote } from "../fold/Policy.ts"
+import type { EventAnswer, EventReceived } from "../Input.ts"
+import { at, hostIn, type Ledger, ledgerWindow } from "../State.ts"
+import { isHeard } from "./Recovery.ts"
+
+/**
+ * How often the same event is sent back for those before it. An agent that keeps its journal supplies them at once; one
+ * whose journal was reset cannot, and must not be blocked by that for ever (D5).
+ */
+const maxGapAnswers = 3
+
+export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
+  const { event, hostname, rolloutId } = input.envelope
+  const entry = hostIn(draft.state, rolloutId, hostname)
+  const rollout = at(draft.state.rollouts, rolloutId)
+  if (entry === undefined || rollout === undefined) {
+    // Before the first artifacts the rollout may still be opened: nothing may be lost by being early (W1).
+    if (draft.state.artifacts === undefined) return { _tag: "NotReady" }
+    return refuse(draft, input, { reason: "unknown-rollout", class: "illegal", numbered: false })
+  }
+  const place = placeOf(entry.ledger, input)
+  switch (place._tag) {
+    case "Duplicate":
+      return { _tag: "Duplicate" }
+    case "Reused":
+      return refuse(draft, input, { reason: place.reason, class: "guard", numbered: false })
+    case "Gap": {
+      const answers = draft.askedAgain(rolloutId, hostname, event.seq)
+      if (answers <= maxGapAnswers) return { _tag: "Gap", replayFrom: entry.ledger.lastSeq + 1 }
+      draft.log("warn", "events before this one cannot be supplied; going on without them", {
+        ...about(input),
+        reason: "seq-gap",
+        missingFrom: entry.ledger.lastSeq + 1
+      })
+      break
+    }
+    case "Next":
+      break
+  }
+  const result = stepRemote(entry.record, event, rollout.plan, draft.now)
+  if (!result.ok) {
+    return refuse(draft, input, { ...refusalOf(result.error), numbered: true, afterGap: place._tag === "Gap" })
+  }
+  const before = entry.record.state
+  const wasHeard = isHeard(draft.state, rolloutId, hostname)
+  draft.record(
+    { host: hostname, rolloutId },
+    {
+      kind: "agent_event",
+      event,
+      canonical: input.canonical,
+      outcome: outcome(input, { outcome: "applied", ...(place._tag === "Gap" ? { afterGap: true } : {}) }),
+      numbered: true
+    }
+  )
+  told(draft, input, { from: before, to: result.record.state, wasHeard })
+  return { _tag: "Applied" }
+}
+
+/** States that may open or close a gate of other hosts; the way there opens none (W6, D20). */
+const moveGates: ReadonlySet<HostStateName> = new Set(["Converged", "Failed", "Reverted"])
+
+/** Plans anew what the event may have changed for others; what only time changes is the tick's. */
+function told(
+  draft: Draft,
+  input: EventReceived,
+  { from, to, wasHeard }: { readonly from: HostStateName; readonly to: HostStateName; readonly wasHeard: boolean }
+): void {
+  const { hostname, rolloutId } = input.envelope
+  if (from !== to && moveGates.has(to)) draft.markAll()
+  else if (!wasHeard && isHeard(draft.state, rolloutId, hostname)) draft.mark(splitRolloutId(rolloutId).channel)
+  if (from !== to) draft.log("info", `${hostname} is ${to}`, { ...about(input), from })
+}
+
+type Place =
+  | { readonly _tag: "Next" }
+  | { readonly _tag: "Duplicate" }
+  | { readonly _tag: "Reused"; readonly reason: Reason }
+  | { readonly _tag: "Gap" }
+
+/** Where the event stands among those received. Agents of the original keep no journal: their gaps are theirs (P-31). */
+function placeOf(ledger: Ledger, input: EventReceived): Place {
+  const { event, journalId } = input.envelope
+  if (event.seq > ledger.lastSeq) {
+    const canSupply = journalId !== undefined && input.capabilities.has("verdicts")
+    return event.seq === ledger.lastSeq + 1 || !canSupply ? { _tag: "Next" } : { _tag: "Gap" }
+  }
+  const known = ledger.seen.find(({ seq }) => seq === event.seq)
+  if (known === undefined) {
+    // Either so old that its content is forgotten, or one that was given up as missing and comes after all.
+    const forgotten = ledger.seen.length >= ledgerWindow && event.seq < (ledger.seen[0]?.seq ?? 0)
+    return forgotten ? { _tag: "Duplicate" } : { _tag: "Reused", reason: "seq-regression" }
+  }
+  if (known.journalId !== journalId) return { _tag: "Reused", reason: "seq-regression" }
+  return known.hash === shortHash(input.hash) ? { _tag: "Duplicate" } : { _tag: "Reused", reason: "other-bytes" }
+}
+
+interface Refusal {
+  readonly reason: Reason
+  readonly class: "guard" | "illegal"
+}
+
+function refusalOf(error: StepError): Refusal {
+  switch (error._tag) {
+    case "IllegalForState":
+      return { reason: "illegal-for-state", class: "illegal" }
+    case "SeqRegression":
+      return { reason: "seq-regression", class: "guard" }
+    case "WrongAttempt":
+      return { reason: "wrong-attempt", class: "guard" }
+    case "Invariant":
+      return { reason: "invariant", class: "guard" }
+  }
+}
+
+/** Events that move a record from one state to another: refusing one leaves the two sides apart (D4). */
+const changesState: ReadonlySet<AgentEventKind> = new Set([
+  "DispatchAck",
+  "ActivationCompleted",
+  "ActivationDeferred",
+  "ActivationFailed",
+  "Failed",
+  "RollbackComplete",
+  "Converged"
+])
+
+function refuse(
+  draft: Draft,
+  input: EventReceived,
+  refusal: Refusal & { readonly numbered: boolean; readonly afterGap?: boolean }
+): EventAnswer {
+  const { event, hostname, rolloutId } = input.envelope
+  const diverged = refusal.numbered && refusal.reason !== "wrong-attempt" && changesState.has(event.kind)
+  draft.record({ host: hostname, rolloutId }, {
+    kind: "agent_event",
+    event,
+    canonical: input.canonical,
+    outcome: outcome(input, {
+      outcome: "refused",
+      reason: refusal.reason,
+      ...(diverged ? { diverged } : {}),
+      ...(refusal.afterGap === true ? { afterGap: true } : {})
+    }),
+    numbered: refusal.numbered
+  })
+  draft.log("warn", "event refused", { ...about(input), reason: refusal.reason })
+  return { _tag: "Refused", reason: refusal.reason, class: refusal.class }
+}
+
+function outcome(input: EventReceived, result: Omit<EventOutcome, "hash" | "journalId">): EventOutcome {
+  const { journalId } = input.envelope
+  return { ...result, hash: input.hash, ...(journalId === undefined ? {} : { journalId }) }
+}
+
+function about({ envelope }: EventReceived): Readonly<Record<string, string | number>> {
+  return { host: envelope.hostname, rollout: envelope.rolloutId, kind: envelope.event.kind, seq: envelope.event.seq }
+}

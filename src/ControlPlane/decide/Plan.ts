@@ -1,0 +1,234 @@
+/**
+ * The end of a batch: channels that something happened to are planned, and what may go out is leased to polls that wait for
+ * it, all in the batch's own commit (D8, D17; walk "A plan and a wake-up").
+ */
+import { HashMap } from "effect"
+import {
+  type Blocked,
+  type ChannelView,
+  plan,
+  type PlanAction,
+  type PlanView,
+  type QuarantineView
+} from "../../Rollout/Planner.ts"
+import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
+import { splitRolloutId } from "../../Schema/Primitives.ts"
+import type { DispatchResponse } from "../../Schema/Wire.ts"
+import type { Draft } from "../Draft.ts"
+import { effectiveRecord } from "../Effective.ts"
+import { soakMsOf } from "../fold/Policy.ts"
+import type { Capabilities } from "../Input.ts"
+import { at, hostIn, type HostVerdict, sorted, type State, type Waiter } from "../State.ts"
+import { holdOf } from "./Dispatch.ts"
+import { missingHosts } from "./Recovery.ts"
+
+/** Plans the dirty channels and leases what they may dispatch. */
+export function settle(draft: Draft): void {
+  const channels = draft.takeDirty()
+  // Without a verified unit nobody knows what is in force: after a restart nothing is opened, closed or dispatched by guess.
+  if (channels.length === 0 || draft.state.artifacts === undefined) return
+  const planned = plan(viewOf(draft, channels))
+  for (const action of planned.actions) carryOut(draft, action)
+  const waiting = new Map<string, HostVerdict>()
+  for (const { hostname, rolloutId, verdict } of planned.verdicts) waiting.set(hostname, verdictOf(rolloutId, verdict))
+  const inScope = new Set(channels)
+  for (const [, row] of sorted(HashMap.filter(draft.state.queue, ({ lease: given }) => given === undefined))) {
+    if (!inScope.has(splitRolloutId(row.rolloutId).channel)) continue
+    const hold = offer(draft, row)
+    if (hold !== undefined) waiting.set(row.host, hold)
+  }
+  tellVerdicts(draft, inScope, waiting)
+}
+
+function viewOf(draft: Draft, channels: ReadonlyArray<string>): PlanView {
+  const { now } = draft
+  return {
+    now,
+    channels: channels.map((channel) => channelView(draft, channel)),
+    rolloutOf: (rolloutId) => {
+      const rollout = at(draft.state.rollouts, rolloutId)
+      return rollout === undefined ? undefined : {
+        record: rollout.record,
+        plan: rollout.plan,
+        recordOf: (hostname) => {
+          const entry = at(rollout.hosts, hostname)
+          return entry === undefined ? undefined : effectiveRecord(entry, rollout.plan)
+        }
+      }
+    },
+    dispatchOf: (hostname) => standingDispatch(draft.state, hostname),
+    quarantine: quarantineView(draft.state)
+  }
+}
+
+/** A row of a rollout that is not in force any more goes in this very pass: it must not keep its successor's out. */
+function standingDispatch({ manifests, queue }: State, hostname: string): DispatchRow | undefined {
+  const row = at(queue, hostname)
+  const inForce = row === undefined ? undefined : manifests.get(splitRolloutId(row.rolloutId).channel)?.rolloutId
+  return row?.rolloutId === inForce ? row : undefined
+}
+
+/** Recovery ends here when nobody is missing any more, or the grace is over (D6). */
+function channelView(draft: Draft, channel: string): ChannelView {
+  const entry = at(draft.state.channels, channel)
+  const manifest = draft.state.manifests.get(channel)
+  const view = {
+    channel,
+    ...(manifest === undefined ? {} : { manifest }),
+    ...(entry?.current === undefined ? {} : { current: entry.current })
+  }
+  if (entry?.recovery === undefined || manifest === undefined) return view
+  const missing = missingHosts(draft.state, manifest)
+  if (missing.length > 0 && draft.now < entry.recovery.until) {
+    return { ...view, recovering: { untilAt: entry.recovery.until, missingHosts: missing } }
+  }
+  const because = missing.length === 0 ? "every host was heard" : `the grace is over; silent: ${missing.length}`
+  draft.record({}, { kind: "plan_action", payload: { action: "EndRecovery", channel, because } })
+  draft.log("info", "the channel dispatches again", { channel, because })
+  return view
+}
+
+function quarantineView({ quarantine }: State): QuarantineView {
+  return {
+    rollouts: new Set(quarantine.map(({ channel, ref }) => `${channel}@${ref}`)),
+    closures: new Set(quarantine.map(({ closure }) => closure))
+  }
+}
+
+function carryOut(draft: Draft, action: PlanAction): void {
+  switch (action._tag) {
+    case "Open":
+    case "Reopen": {
+      const { rollout } = action
+      const manifest = draft.state.manifests.get(rollout.channel)
+      if (manifest === undefined) return
+      const opened = { rollout, plan: manifest.plan }
+      draft.record({ rolloutId: rollout.rolloutId }, {
+        kind: "plan_action",
+        payload: action._tag === "Open"
+          ? { action: "OpenRollout", ...opened }
+          : { action: "ReopenRollout", ...opened, restarted: action.restarted }
+      })
+      draft.log("info", "a rollout opens", { rollout: rollout.rolloutId, attempt: rollout.attempt })
+      return
+    }
+    case "Refresh": {
+      const { manifestHash, rolloutId, signedAt } = action
+      draft.record({ rolloutId }, {
+        kind: "plan_action",
+        payload: { action: "RefreshRollout", rolloutId, manifestHash, signedAt }
+      })
+      return
+    }
+    case "CloseChannel": {
+      const { channel, rolloutId } = action
+      draft.record({ rolloutId }, { kind: "plan_action", payload: { action: "CloseChannel", channel } })
+      return
+    }
+    case "Move": {
+      const { event, rolloutId } = action
+      draft.record({ rolloutId }, {
+        kind: "rollout_event",
+        payload: event.kind === "WaveAdvanced"
+          ? { event: event.kind, fromWave: event.fromWave, toWave: event.toWave }
+          : { event: event.kind }
+      })
+      draft.log("info", event.kind === "WaveAdvanced" ? "a wave is complete" : "a rollout is complete", {
+        rollout: rolloutId
+      })
+      // A channel may wait for this one (channel edges): planned in the next batch, at the latest on the tick.
+      return
+    }
+    case "Dispatch": {
+      const { attempt, hostname: host, rolloutId, targetClosure } = action
+      const row = { host, rolloutId, attempt, targetClosure, enqueuedAt: draft.now, deliveries: 0 }
+      draft.record({ host, rolloutId }, { kind: "plan_action", payload: { action: "QueueDispatch", row } })
+      return
+    }
+    case "Revoke": {
+      if (at(draft.state.queue, action.hostname) === undefined) return
+      const { because, hostname: host, rolloutId } = action
+      draft.record({ host, rolloutId }, { kind: "plan_action", payload: { action: "RevokeDispatch", host, because } })
+      return
+    }
+  }
+}
+
+function verdictOf(rolloutId: string, { because, clearedBy, earliestAt, gate }: Omit<Blocked, "pass">): HostVerdict {
+  return { rolloutId, gate, because, clearedBy, ...(earliestAt === undefined ? {} : { earliestAt }) }
+}
+
+/** Leases a queued dispatch to its host's poll; answers why not when something is in the way. */
+function offer(draft: Draft, row: DispatchRow): HostVerdict | undefined {
+  const waiter = at(draft.state.parked, row.host)
+  const capabilities = waiter?.capabilities ?? new Set(at(draft.state.hosts, row.host)?.seen?.capabilities)
+  const hold = holdOf(draft, row, capabilities)
+  if (hold !== undefined) return verdictOf(row.rolloutId, hold)
+  if (waiter !== undefined) lease(draft, row, waiter)
+  return undefined
+}
+
+function lease(draft: Draft, row: DispatchRow, waiter: Waiter): void {
+  const { now, state } = draft
+  const { host, rolloutId } = row
+  const entry = hostIn(state, rolloutId, host)
+  const rollout = at(state.rollouts, rolloutId)
+  if (entry === undefined || rollout === undefined) return
+  const deliveryId = `${state.databaseId}-${state.nextDelivery}`
+  const soakDueAt = entry.leasedAt === undefined ? now + soakMsOf(rollout.plan, host) : entry.record.soakDueAt
+  const leased = {
+    ...row,
+    soakDueAt,
+    deliveries: row.deliveries + 1,
+    lease: { deliveryId, waiterId: waiter.waiterId, leasedAt: now, expiresAt: now + state.limits.leaseMs }
+  }
+  draft.record({ host, rolloutId }, { kind: "plan_action", payload: { action: "LeaseDispatch", row: leased } })
+  draft.unpark(host)
+  draft.act({
+    _tag: "CompleteWaiter",
+    host,
+    waiterId: waiter.waiterId,
+    answer: {
+      _tag: "Dispatch",
+      dispatch: responseOf({ ...leased, soakDueAt }, deliveryId, entry.ledger.lastSeq, waiter.capabilities)
+    }
+  })
+  draft.log("info", `dispatched to ${host}`, { host, rollout: rolloutId, attempt: row.attempt, delivery: deliveryId })
+}
+
+/** Additive fields go only to a peer that announced them (D3). */
+function responseOf(
+  row: DispatchRow & { readonly soakDueAt: number },
+  deliveryId: string,
+  lastSeq: number,
+  capabilities: Capabilities
+): DispatchResponse {
+  return {
+    hostname: row.host,
+    rollout_id: row.rolloutId,
+    target_closure: row.targetClosure,
+    soak_due_at: row.soakDueAt,
+    enqueued_at: row.enqueuedAt,
+    ...(capabilities.has("attempts") ? { attempt: row.attempt } : {}),
+    ...(capabilities.has("journal") ? { delivery_id: deliveryId, last_event_seq: lastSeq } : {})
+  }
+}
+
+/** Keeps the verdicts of the planned channels, and logs those that changed (D17, W23). */
+function tellVerdicts(draft: Draft, channels: ReadonlySet<string>, waiting: ReadonlyMap<string, HostVerdict>): void {
+  for (const [host, { rolloutId }] of sorted(draft.state.verdicts)) {
+    if (channels.has(splitRolloutId(rolloutId).channel) && !waiting.has(host)) draft.judge(host, undefined)
+  }
+  for (const [host, verdict] of [...waiting].toSorted(([a], [b]) => a < b ? -1 : 1)) {
+    const known = at(draft.state.verdicts, host)
+    if (known === undefined || !isSame(known, verdict)) draft.judge(host, verdict)
+    if (known?.rolloutId === verdict.rolloutId && known.gate === verdict.gate) continue
+    const { rolloutId, ...payload } = verdict
+    draft.record({ host, rolloutId }, { kind: "gate_decision", payload })
+  }
+}
+
+function isSame(a: HostVerdict, b: HostVerdict): boolean {
+  return a.rolloutId === b.rolloutId && a.gate === b.gate && a.because === b.because && a.clearedBy === b.clearedBy &&
+    a.earliestAt === b.earliestAt
+}

@@ -1,0 +1,64 @@
+/** What the rows of the dispatch queue mean (D8). */
+import { HashMap } from "effect"
+import { omit } from "../../Rollout/host/Model.ts"
+import type { DispatchRow, PlanAction } from "../../Schema/ControlPlaneJournal.ts"
+import { at, hostIn, type State } from "../State.ts"
+import { putHost } from "./Records.ts"
+import type { Touched } from "./Touched.ts"
+
+type DispatchAction = Extract<
+  PlanAction,
+  { action: "QueueDispatch" | "LeaseDispatch" | "ReleaseLease" | "RevokeDispatch" }
+>
+
+export function foldDispatchAction(state: State, action: DispatchAction, touched: Touched): State {
+  switch (action.action) {
+    case "QueueDispatch":
+      return putDispatch(state, action.row, touched)
+    case "LeaseDispatch":
+      return leased(putDispatch(state, action.row, touched), action.row, touched)
+    case "ReleaseLease":
+      return released(state, action.host, action.deliveryId, touched)
+    case "RevokeDispatch":
+      return dropDispatch(state, action.host, touched)
+  }
+}
+
+export function putDispatch(state: State, row: DispatchRow, touched: Touched): State {
+  touched.dispatches.add(row.host)
+  return { ...state, queue: HashMap.set(state.queue, row.host, row) }
+}
+
+export function dropDispatch(state: State, host: string, touched: Touched): State {
+  if (!HashMap.has(state.queue, host)) return state
+  touched.dispatches.add(host)
+  return { ...state, queue: HashMap.remove(state.queue, host) }
+}
+
+/** Deletes what a rollout that is no longer live has not yet delivered (D8). */
+export function dropDispatchesOf(state: State, rolloutId: string, touched: Touched): State {
+  let next = state
+  for (const row of HashMap.values(state.queue)) {
+    if (row.rolloutId === rolloutId) next = dropDispatch(next, row.host, touched)
+  }
+  return next
+}
+
+/** The first lease of an attempt fixes when it was dispatched and when its soak is due (D8). */
+function leased(state: State, row: DispatchRow, touched: Touched): State {
+  const counted = { ...state, nextDelivery: state.nextDelivery + 1 }
+  const entry = hostIn(state, row.rolloutId, row.host)
+  const { lease, soakDueAt } = row
+  if (entry === undefined || entry.leasedAt !== undefined || lease === undefined || soakDueAt === undefined) {
+    return counted
+  }
+  const { leasedAt } = lease
+  const record = { ...entry.record, dispatchedAt: leasedAt, soakDueAt }
+  return putHost(counted, row.rolloutId, row.host, { ...entry, record, leasedAt }, touched)
+}
+
+function released(state: State, host: string, deliveryId: string, touched: Touched): State {
+  const row = at(state.queue, host)
+  if (row?.lease?.deliveryId !== deliveryId) return state
+  return putDispatch(state, omit(row, ["lease"]), touched)
+}

@@ -1,0 +1,56 @@
+/** What follows from heartbeats for records and quarantine: facts that consume no sequence number (D2, D4, D6, D8). */
+import { HashMap } from "effect"
+import { learn } from "../../Rollout/Host.ts"
+import type { Effect, LogRow, Overlay } from "../../Schema/ControlPlaneJournal.ts"
+import { at, hostIn, type HostInRollout, type State } from "../State.ts"
+import { dropDispatch } from "./Dispatches.ts"
+import { quarantine } from "./Events.ts"
+import { putHost, withoutOverlay } from "./Records.ts"
+import { hostChanged } from "./Rollouts.ts"
+import { type Touched, UnfoldableRow } from "./Touched.ts"
+
+export function foldEffect(state: State, row: LogRow, payload: Effect, touched: Touched): State {
+  switch (payload.effect) {
+    case "Quarantined":
+      return quarantine(state, payload.quarantine)
+    case "Overlaid":
+      return overlaid(state, row, payload.overlay, touched)
+    case "OverlayEnded":
+      return onHost(state, row, touched, withoutOverlay)
+    case "Confirmed":
+      return onHost(state, row, touched, (entry) => ({
+        ...withoutOverlay(entry),
+        record: learn(entry.record, { kind: "Confirmed" })
+      }))
+    case "Rejected":
+      return rejected(state, row, touched)
+  }
+}
+
+/** A failure that only a digest tells halts the rollout as an event of the host would (D4, D17). */
+function overlaid(state: State, row: LogRow, overlay: Overlay, touched: Touched): State {
+  const before = hostIn(state, row.rolloutId ?? "", row.host ?? "")?.record.state
+  const next = onHost(state, row, touched, (entry) => ({ ...entry, overlay }))
+  const failed = overlay.state === "Failed" || overlay.state === "Reverted"
+  return failed && before !== undefined ? hostChanged(next, row, { from: before, to: overlay.state }, touched) : next
+}
+
+function onHost(
+  state: State,
+  row: LogRow,
+  touched: Touched,
+  change: (entry: HostInRollout) => HostInRollout
+): State {
+  const { host = "", rolloutId = "" } = row
+  const entry = hostIn(state, rolloutId, host)
+  if (entry === undefined) throw new UnfoldableRow(row, "no record was opened before it")
+  return putHost(state, rolloutId, host, change(entry), touched)
+}
+
+/** A dispatch that the host said it cannot take is not on its way any more; the back-off itself is in what was last heard. */
+function rejected(state: State, row: LogRow, touched: Touched): State {
+  const { host = "", rolloutId } = row
+  return at(state.queue, host)?.rolloutId === rolloutId && HashMap.has(state.queue, host)
+    ? dropDispatch(state, host, touched)
+    : state
+}

@@ -1,0 +1,44 @@
+/** Small total changes of the state that every fold uses: one host in one rollout, one rollout, the index of a host. */
+import { HashMap } from "effect"
+import { omit } from "../../Rollout/host/Model.ts"
+import type { RolloutRecord } from "../../Schema/HostRecord.ts"
+import { at, type HostInRollout, type RolloutEntry, type State } from "../State.ts"
+import type { Touched } from "./Touched.ts"
+
+export function putHost(state: State, rolloutId: string, host: string, entry: HostInRollout, touched: Touched): State {
+  const rollout = at(state.rollouts, rolloutId)
+  if (rollout === undefined) return state
+  touched.record(rolloutId, host)
+  return putRollout(state, rolloutId, { ...rollout, hosts: HashMap.set(rollout.hosts, host, entry) })
+}
+
+/** The next real event of a host ends what was inferred of it (D2). */
+export function withoutOverlay(entry: HostInRollout): HostInRollout {
+  return entry.overlay === undefined ? entry : omit(entry, ["overlay"])
+}
+
+export function putRollout(state: State, rolloutId: string, entry: RolloutEntry): State {
+  return { ...state, rollouts: HashMap.set(state.rollouts, rolloutId, entry) }
+}
+
+export function putRolloutRecord(state: State, record: RolloutRecord, touched: Touched): State {
+  const rollout = at(state.rollouts, record.rolloutId)
+  if (rollout === undefined) return state
+  touched.rollouts.add(record.rolloutId)
+  return putRollout(state, record.rolloutId, { ...rollout, record })
+}
+
+/** Puts a rollout into its hosts' indexes, newest manifest first (D10). */
+export function indexHosts(state: State, rolloutId: string, hosts: Iterable<string>): State {
+  const signedAt = (id: string) => at(state.rollouts, id)?.record.signedAt ?? 0
+  const index = HashMap.mutate(state.hosts, (draft) => {
+    for (const host of hosts) {
+      const entry = at(draft, host) ?? { rollouts: [] }
+      const others = entry.rollouts.filter((id) => id !== rolloutId)
+      // The later opened wins between equal times: it is put in front and the sort is stable.
+      const rollouts = [rolloutId, ...others].toSorted((a, b) => signedAt(b) - signedAt(a))
+      HashMap.set(draft, host, { ...entry, rollouts })
+    }
+  })
+  return { ...state, hosts: index }
+}

@@ -1,0 +1,127 @@
+/** What a start reads back: the state as it was published last, but for what need not survive a restart (house rule 2). */
+import { HashMap } from "effect"
+import type { Row, Sql } from "../../Layers/Disk/Database.ts"
+import { shortHash } from "../fold/Events.ts"
+import { indexHosts } from "../fold/Records.ts"
+import type { Limits } from "../Limits.ts"
+import { emptyState, type HostInRollout, ledgerWindow, type Received, type RolloutEntry, type State } from "../State.ts"
+import * as Codec from "./Codec.ts"
+import { meta } from "./Tables.ts"
+
+export function load(sql: Sql, databaseId: string, limits: Limits): State {
+  const rollouts = loadRollouts(sql)
+  const base: State = {
+    ...emptyState(databaseId, limits),
+    nextDelivery: Number(meta(sql, "next_delivery") ?? "1"),
+    rollouts,
+    channels: table(sql, "channels", "SELECT name AS key, current, recovery FROM channels ORDER BY name", (row) => ({
+      ...(row["current"] === null ? {} : { current: String(row["current"]) }),
+      ...(row["recovery"] === null ? {} : { recovery: Codec.decodeRecovery(row["recovery"]) })
+    })),
+    hosts: table(
+      sql,
+      "hosts",
+      "SELECT n.name AS key, h.seen FROM hosts h JOIN names n ON n.id = h.id ORDER BY n.name",
+      (row) => {
+        const seen = Codec.decodeSeen(row["seen"])
+        return { rollouts: [], seen, seenStoredAt: seen.receivedAt }
+      }
+    ),
+    queue: table(
+      sql,
+      "dispatch_queue",
+      "SELECT n.name AS key, d.row FROM dispatch_queue d JOIN names n ON n.id = d.id ORDER BY n.name",
+      (row) => withoutWaiter(Codec.decodeDispatch(row["row"]))
+    ),
+    quarantine: sql.all("SELECT channel, ref, closure, at, host FROM quarantined_closures ORDER BY id").map((row) => ({
+      channel: String(row["channel"]),
+      ref: String(row["ref"]),
+      closure: String(row["closure"]),
+      at: Number(row["at"]),
+      host: String(row["host"])
+    }))
+  }
+  return [...HashMap.entries(rollouts)]
+    .toSorted(([, a], [, b]) =>
+      a.record.openedAt - b.record.openedAt || (a.record.rolloutId < b.record.rolloutId ? -1 : 1)
+    )
+    .reduce((state, [id, entry]) => indexHosts(state, id, HashMap.keys(entry.hosts)), base)
+}
+
+/** Waiters of the process that ended are gone; 0 is no waiter's id. */
+function withoutWaiter(row: ReturnType<typeof Codec.decodeDispatch>): ReturnType<typeof Codec.decodeDispatch> {
+  return row.lease === undefined ? row : { ...row, lease: { ...row.lease, waiterId: 0 } }
+}
+
+function table<V>(sql: Sql, name: string, text: string, value: (row: Row) => V): HashMap.HashMap<string, V> {
+  return HashMap.fromIterable(
+    sql.all(text).map((row) => {
+      const key = String(row["key"])
+      return [key, named(`${name} of ${key}`, () => value(row))] as const
+    })
+  )
+}
+
+/** Says which row does not decode: an operator must know what is lost with it. */
+function named<A>(row: string, decode: () => A): A {
+  try {
+    return decode()
+  } catch (error) {
+    throw new Error(`${row}: ${error instanceof Error ? error.message : String(error)}`, { cause: error })
+  }
+}
+
+function loadRollouts(sql: Sql): HashMap.HashMap<string, RolloutEntry> {
+  const received = loadReceived(sql)
+  const hosts = new Map<string, Array<readonly [string, HostInRollout]>>()
+  const records = sql.all(
+    `SELECT r.name AS rollout, h.name AS host, last_seq, leased_at, overlay, record
+     FROM host_records x JOIN names r ON r.id = x.rollout JOIN names h ON h.id = x.host ORDER BY r.name, h.name`
+  )
+  for (const row of records) {
+    const rollout = String(row["rollout"])
+    const host = String(row["host"])
+    const entry: HostInRollout = {
+      record: named(`host_records of ${host} in ${rollout}`, () => Codec.decodeRecord(row["record"])),
+      ledger: { lastSeq: Number(row["last_seq"]), seen: received.get(`${rollout} ${host}`) ?? [] },
+      ...(row["leased_at"] === null ? {} : { leasedAt: Number(row["leased_at"]) }),
+      ...(row["overlay"] === null ? {} : { overlay: Codec.decodeOverlay(row["overlay"]) })
+    }
+    const known = hosts.get(rollout)
+    if (known === undefined) hosts.set(rollout, [[host, entry]])
+    else known.push([host, entry])
+  }
+  return table(
+    sql,
+    "rollouts",
+    "SELECT n.name AS key, x.record, x.plan FROM rollouts x JOIN names n ON n.id = x.id ORDER BY n.name",
+    (row) => ({
+      record: Codec.decodeRollout(row["record"]),
+      plan: Codec.decodePlan(row["plan"]),
+      hosts: HashMap.fromIterable(hosts.get(String(row["key"])) ?? [])
+    })
+  )
+}
+
+/** The content of the latest numbers of each (rollout, host): what tells a duplicate from a forgery (D2). */
+function loadReceived(sql: Sql): ReadonlyMap<string, ReadonlyArray<Received>> {
+  const rows = sql.all(
+    `SELECT r.name AS rollout, h.name AS host, e.agent_seq, e.outcome
+     FROM event_log e JOIN names r ON r.id = e.rollout JOIN names h ON h.id = e.host
+     WHERE e.agent_seq IS NOT NULL ORDER BY r.name, h.name, e.agent_seq, e.seq`
+  )
+  const received = new Map<string, Array<Received>>()
+  for (const row of rows) {
+    const key = `${String(row["rollout"])} ${String(row["host"])}`
+    const { hash, journalId } = Codec.decodeOutcome(row["outcome"])
+    const one = {
+      seq: Number(row["agent_seq"]),
+      hash: shortHash(hash),
+      ...(journalId === undefined ? {} : { journalId })
+    }
+    const known = received.get(key)
+    if (known === undefined) received.set(key, [one])
+    else known.push(one)
+  }
+  return new Map([...received].map(([key, all]) => [key, all.slice(-ledgerWindow)]))
+}

@@ -1,0 +1,262 @@
+/**
+ * Watches the place where releases are published and offers what verifies to the reducer: the fleet and the manifest of each of
+ * its channels as one unit (D14). Decides nothing about rollouts.
+ *
+ * Failures, and what becomes of each:
+ * - source unreachable: a warning; the unit in force stays, the next round tries again
+ * - anything that does not verify, or does not belong to its fleet: fetched once more (a release may have been half written),
+ *   then refused: one input, and so one audit row and one warning, for each different refusal; the unit in force stays (D15)
+ * - trust file or trust memory unusable: nothing verifies, said in each round (house rule 8)
+ * - control plane restarted while the source is down: the last good unit is read from the cache and verified anew
+ */
+import { Clock, Effect, Layer, Schedule, Schema } from "effect"
+import { Inbox } from "../../ControlPlane/Inbox.ts"
+import type { Verified, VerifiedArtifacts } from "../../ControlPlane/Input.ts"
+import { Settings } from "../../ControlPlane/Settings.ts"
+import { ArtifactCache, type SignedArtifact } from "../../Layers/Disk/ArtifactCache.ts"
+import { TrustFile, type TrustFileUnreadable } from "../../Layers/Disk/TrustFile.ts"
+import { TrustMemory } from "../../Layers/Disk/TrustMemory.ts"
+import { ArtifactSource, type ArtifactSourceError, type FetchedArtifact } from "../../Layers/Net/ArtifactSource.ts"
+import type { FleetResolved, RolloutManifest } from "../../Schema/Artifacts.ts"
+import { millis } from "../../Schema/Options.ts"
+import { RolloutId } from "../../Schema/Primitives.ts"
+import type { Reason } from "../../Schema/Reasons.ts"
+import { decodeTrustMemory, type KeySlot, type TrustMemory as Memory } from "../../Schema/Trust.ts"
+import { encodeUtf8, parseStrict } from "../../Trust/CanonicalJson.ts"
+import { checkManifestFleet, checkManifestId, rolloutIdOf } from "../../Trust/FleetAndManifests.ts"
+import { smallestWindowMs, withCeiling } from "../../Trust/Freshness.ts"
+import { readTrustRoots } from "../../Trust/Keys.ts"
+import { emptyMemory, highestSignedAt, remember } from "../../Trust/NoGoingBack.ts"
+import { type ArtifactKind, fleetKind, manifestKind, type Signed, type Verdict, verify } from "../../Trust/Verify.ts"
+import { Supervisor } from "../Supervisor.ts"
+
+/** Names below the source's address, as releases write them (protocol.md §8.2). */
+const fleetName = "fleet.resolved.json"
+const manifestName = (rolloutId: string) => `rollouts/${rolloutId}.json`
+/** The cached unit: the fleet first, then the manifests under their rollout ids. */
+const unitName = "releases"
+/** Pause before the second and last try of a round: a release that is being written is whole by then. */
+const refetchPause = "1 second"
+/** Manifests fetched at the same time. */
+const fetchConcurrency = 4
+
+/** Why a unit was not taken. `artifact` is `fleet.resolved` or a rollout id. */
+class UnitRefused extends Schema.TaggedError<UnitRefused>()("UnitRefused", {
+  artifact: Schema.String,
+  reason: Schema.String,
+  detail: Schema.String
+}) {}
+
+/** The trust file is there and is none. */
+class NothingVerifies extends Schema.TaggedError<NothingVerifies>()("NothingVerifies", {
+  reason: Schema.Literals(["trust-file-invalid"]),
+  message: Schema.String
+}) {}
+
+/** A release verified and could not be remembered: it is not used, and tried again. */
+class NotInForce extends Schema.TaggedError<NotInForce>()("NotInForce", {
+  reason: Schema.Literals(["artifact-unusable"]),
+  message: Schema.String
+}) {}
+
+/** What every artifact of one round is judged by. */
+interface Judge {
+  readonly slot: KeySlot
+  readonly memory: Memory
+  readonly now: number
+  readonly ceilingMs: number | undefined
+}
+
+const refused = (artifact: string, reason: Reason, detail: string) => new UnitRefused({ artifact, reason, detail })
+
+const accepted = <A extends Signed>(artifact: string, verdict: Verdict<A>): Effect.Effect<Verified<A>, UnitRefused> =>
+  verdict.ok ? Effect.succeed(verdict) : Effect.fail(refused(artifact, verdict.reason, verdict.detail))
+
+const judged = <A extends Signed>(
+  judge: Judge,
+  kind: ArtifactKind<A>,
+  artifact: string,
+  { bytes, signature }: FetchedArtifact,
+  windowMs: (value: A) => number
+) =>
+  accepted(
+    artifact,
+    verify({
+      kind,
+      bytes,
+      signature,
+      slot: judge.slot,
+      now: judge.now,
+      windowMs: (value) => withCeiling(windowMs(value), judge.ceilingMs),
+      highestSignedAt: (lineage) => highestSignedAt(judge.memory, lineage)
+    })
+  )
+
+/** The rollout of each channel that has one, ascending by channel. */
+const rolloutIds = (fleet: FleetResolved): ReadonlyArray<string> =>
+  Object.keys(fleet.channels).toSorted().flatMap((channel) => rolloutIdOf(fleet, channel) ?? [])
+
+const isRolloutId = Schema.is(RolloutId)
+
+/** Verifies a whole unit, whatever it comes from. The first thing that is wrong refuses all of it. */
+const verifyUnit = Effect.fnUntraced(function*<E>(
+  judge: Judge,
+  fleetFile: FetchedArtifact,
+  manifestFile: (rolloutId: string) => Effect.Effect<FetchedArtifact, E>
+) {
+  const fleet = yield* judged(judge, fleetKind, "fleet.resolved", fleetFile, smallestWindowMs)
+  const window = smallestWindowMs(fleet.value)
+  const manifests = yield* Effect.forEach(rolloutIds(fleet.value), (rolloutId) =>
+    Effect.gen(function*() {
+      if (!isRolloutId(rolloutId)) {
+        return yield* refused(rolloutId, "rollout-malformed", "the fleet's commit is not lower-case hex digits")
+      }
+      const file = yield* manifestFile(rolloutId)
+      const manifest = yield* judged(judge, manifestKind, rolloutId, file, () => window)
+      const mismatch = checkManifestId(manifest.value, rolloutId) ?? checkManifestFleet(manifest.value, fleet.hash)
+      if (mismatch !== undefined) return yield* refused(rolloutId, mismatch.reason, mismatch.detail)
+      return [rolloutId, manifest] as const
+    }), { concurrency: fetchConcurrency })
+  return { fleet, manifests: new Map<string, Verified<RolloutManifest>>(manifests) } satisfies VerifiedArtifacts
+})
+
+const remembered = (memory: Memory, { fleet, manifests }: VerifiedArtifacts): Memory =>
+  [...manifests.values()].reduce(
+    (known, manifest) => remember(known, manifestKind.lineage(manifest.value), manifest.signedAt),
+    remember(memory, fleetKind.lineage(fleet.value), fleet.signedAt)
+  )
+
+const cached = ({ fleet, manifests }: VerifiedArtifacts): ReadonlyArray<SignedArtifact> => [
+  { name: fleetName, bytes: fleet.bytes, signature: fleet.signature },
+  ...[...manifests].map(([name, { bytes, signature }]) => ({ name, bytes, signature }))
+]
+
+/** Equal when nothing was published in between: same bytes and same signatures. */
+const fingerprint = ({ fleet, manifests }: VerifiedArtifacts): string =>
+  [fleet, ...manifests.values()].map(({ hash, signature }) => `${hash} ${Buffer.from(signature).toString("hex")}`)
+    .join("\n")
+
+/** Memory that cannot be read must not be started over: what was refused would be accepted again (house rule 8). */
+const loadMemory = Effect.gen(function*() {
+  const { file, load } = yield* TrustMemory
+  const bytes = yield* Effect.orDie(load)
+  if (bytes === undefined) return emptyMemory
+  const parsed = parseStrict(bytes)
+  const decoded = parsed.ok ? decodeTrustMemory(parsed.value) : { ok: false as const, problem: parsed.problem.detail }
+  return decoded.ok ? decoded.value : yield* Effect.die(new Error(`${file} is damaged: ${decoded.problem}`))
+})
+
+const run = Effect.gen(function*() {
+  const source = yield* ArtifactSource
+  const cache = yield* ArtifactCache
+  const trustFile = yield* TrustFile
+  const trustMemory = yield* TrustMemory
+  const inbox = yield* Inbox
+  const { artifactPollSecs, freshnessWindowSecs } = yield* Settings
+  let memory = yield* loadMemory
+  let inForce: string | undefined
+  let lastRefusal: string | undefined
+
+  const judge = Effect.gen(function*() {
+    const roots = readTrustRoots(yield* trustFile.read)
+    if (!roots.ok) return yield* new NothingVerifies({ reason: "trust-file-invalid", message: roots.problem })
+    return {
+      slot: roots.value.ciReleaseKey,
+      memory,
+      now: yield* Clock.currentTimeMillis,
+      ceilingMs: freshnessWindowSecs === undefined ? undefined : millis(freshnessWindowSecs)
+    }
+  })
+
+  /** Ahead of the journal: an acceptance that is forgotten would let an older artifact in, one too many does no harm. */
+  const publish = Effect.fnUntraced(function*(artifacts: VerifiedArtifacts) {
+    lastRefusal = undefined
+    const print = fingerprint(artifacts)
+    if (print === inForce) return
+    const next = remembered(memory, artifacts)
+    if (next !== memory) {
+      yield* Effect.try({
+        try: () => trustMemory.save(encodeUtf8(JSON.stringify(next))),
+        catch: (cause) => new NotInForce({ reason: "artifact-unusable", message: String(cause) })
+      })
+      memory = next
+    }
+    if (!(yield* inbox.submit({ _tag: "ArtifactsVerified", artifacts }))) return
+    inForce = print
+    yield* cache.write(unitName, cached(artifacts)).pipe(
+      Effect.catch((error) =>
+        Effect.logWarning("the release could not be cached").pipe(
+          Effect.annotateLogs({ reason: error.reason, detail: error.message })
+        )
+      )
+    )
+  })
+
+  const refuse = Effect.fnUntraced(function*({ artifact, detail, reason }: UnitRefused) {
+    // The same file is looked at again and again: told once, until something else happens. Ages grow by themselves.
+    const told = reason === "stale" || reason === "future-dated"
+      ? `${artifact} ${reason}`
+      : `${artifact} ${reason} ${detail}`
+    if (told === lastRefusal) return
+    lastRefusal = told
+    yield* inbox.submit({ _tag: "ArtifactRefused", artifact, reason, detail })
+  })
+
+  const manifestFile = (rolloutId: string) =>
+    source.fetch(manifestName(rolloutId)).pipe(
+      Effect.catchIf(
+        (error) => error.reason !== "artifact-unreachable",
+        (error) => Effect.fail(refused(rolloutId, error.reason, error.message))
+      )
+    )
+
+  /** Verified in every round, changed or not: a key may have been withdrawn since, and freshness ends by itself. */
+  const fromSource = Effect.gen(function*() {
+    const fleetFile = yield* source.fetch(fleetName)
+    return yield* verifyUnit(yield* judge, fleetFile, manifestFile)
+  }).pipe(
+    Effect.retry({ schedule: Schedule.spaced(refetchPause), times: 1, while: (error) => error._tag === "UnitRefused" })
+  )
+
+  const round = fromSource.pipe(
+    Effect.catchTag("UnitRefused", (refusal) => Effect.as(refuse(refusal), undefined)),
+    Effect.flatMap((artifacts) => artifacts === undefined ? Effect.void : publish(artifacts)),
+    Effect.catch((error) =>
+      Effect.logWarning("no release could be read; the one in force stays").pipe(Effect.annotateLogs(describe(error)))
+    )
+  )
+
+  /** What was in force before a restart, judged as if it had just been fetched. */
+  const fromCache = Effect.gen(function*() {
+    const unit = yield* cache.read(unitName)
+    const files = new Map((unit ?? []).map((file) => [file.name, file]))
+    const file = (name: string) => {
+      const found = files.get(name)
+      return found === undefined
+        ? Effect.fail(refused(name, "artifact-absent", "not in the cache"))
+        : Effect.succeed(found)
+    }
+    if (unit !== undefined) yield* publish(yield* verifyUnit(yield* judge, yield* file(fleetName), file))
+  }).pipe(
+    Effect.catch((error) => Effect.logInfo("the cached release is not used").pipe(Effect.annotateLogs(describe(error))))
+  )
+
+  yield* fromCache
+  return yield* round.pipe(Effect.repeat(Schedule.spaced(millis(artifactPollSecs))))
+})
+
+/** Reason and text of whatever went wrong. */
+const describe = (
+  error: UnitRefused | NothingVerifies | NotInForce | ArtifactSourceError | TrustFileUnreadable
+): Readonly<Record<string, string>> => ({
+  reason: error.reason,
+  detail: error._tag === "UnitRefused" ? `${error.artifact}: ${error.detail}` : error.message
+})
+
+/** Polls while its scope is open, at once and then every `artifactPollSecs`. */
+export const layer = Layer.effectDiscard(
+  Effect.gen(function*() {
+    const supervisor = yield* Supervisor
+    yield* supervisor.start("artifact-poll", run)
+  })
+)
