@@ -1,0 +1,99 @@
+/**
+ * The operator's connection to the control plane: gathers its configuration (flag > environment > file), opens mutual TLS,
+ * reads views. A refusal is told with what the control plane said about it.
+ */
+import { Effect, FileSystem, Layer, Option, Path, Result, Schema } from "effect"
+import { configFlag, givenFlags, optionFlags, unusable } from "../Layers/CommandLine.ts"
+import { readConfigFile } from "../Layers/ConfigFile.ts"
+import { Exchange } from "../Layers/Net/Exchange.ts"
+import * as TlsClient from "../Layers/Net/TlsClient.ts"
+import { configFileEnv, connectionOptions, connectionTable, defaultConfigFile } from "../Schema/ConnectionConfig.ts"
+import { gatherOptions } from "../Schema/Options.ts"
+import { protocolHeader, protocolVersion } from "../Schema/Wire.ts"
+import { Environment } from "./Environment.ts"
+import { configError, failed } from "./Failure.ts"
+import { printable } from "./Table.ts"
+
+/** Flags of every command that talks to the control plane. */
+export const connectionFlags = { config: configFlag(configFileEnv), connection: optionFlags(connectionOptions) }
+
+export interface ConnectionFlags {
+  readonly config: Option.Option<string>
+  readonly connection: Readonly<Record<string, Option.Option<string | boolean>>>
+}
+
+/** The view of the largest fleet, and how long it may take. */
+const requestOptions = { timeoutMs: 30_000, maxBodyBytes: 64 * 1_048_576, lane: "report" } as const
+
+/** Characters shown of an answer that is no view. */
+const shownLength = 300
+
+/** The exchange with the control plane that flags, environment and file name. */
+export const connect = (flags: ConnectionFlags) =>
+  Layer.unwrap(
+    Effect.map(gatherConnection(flags), ({ caCert, clientCert, clientKey, cpUrl }) =>
+      TlsClient.layer({ baseUrl: cpUrl, caFile: caCert, certFile: clientCert, keyFile: clientKey, insecure: false })
+        .pipe(
+          Layer.catch((error) =>
+            Layer.effect(Exchange, Effect.fail(configError(error.message)))
+          )
+        ))
+  )
+
+const gatherConnection = Effect.fnUntraced(function*(flags: ConnectionFlags) {
+  const environment = yield* Environment
+  const named = Option.getOrUndefined(flags.config) ?? environment[configFileEnv]
+  const file = named ?? (yield* existingDefault(environment))
+  const gathered = gatherOptions(connectionTable, {
+    flags: givenFlags(flags.connection),
+    environment,
+    file: file === undefined ? undefined : yield* readConfigFile(file)
+  }, () => [])
+  return Result.isFailure(gathered) ? yield* unusable(gathered.failure) : gathered.success.config
+})
+
+/** The file in the user's configuration directory, when there is one. */
+const existingDefault = Effect.fnUntraced(function*(environment: Readonly<Record<string, string | undefined>>) {
+  const fs = yield* FileSystem.FileSystem
+  const paths = yield* Path.Path
+  const home = environment["HOME"]
+  const base = environment["XDG_CONFIG_HOME"] ?? (home === undefined ? undefined : paths.join(home, ".config"))
+  if (base === undefined) return undefined
+  const file = paths.join(base, defaultConfigFile)
+  return (yield* Effect.orElseSucceed(fs.exists(file), () => true)) ? file : undefined
+})
+
+/** What the control plane answers to a request that it does not serve. */
+function refusal(path: string, status: number, body: string): string {
+  const said = body.trim() === "" ? "" : `: ${printable(body.trim().slice(0, shownLength))}`
+  switch (status) {
+    case 401:
+    case 403:
+      return `${path}: the control plane refuses this certificate (${status})${said}`
+    case 404:
+      return `${path}: there is no such thing (404)${said}`
+    case 503:
+      return `${path}: the control plane is not ready (503)${said}`
+    default:
+      return `${path}: the control plane answered ${status}${said}`
+  }
+}
+
+/** One view, decoded, and its JSON as the control plane wrote it. */
+export const readView = Effect.fnUntraced(
+  function*<S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S) {
+    const { send } = yield* Exchange
+    const headers = { accept: "application/json", [protocolHeader]: protocolVersion }
+    const response = yield* send({ method: "GET", path, headers, body: new Uint8Array() }, requestOptions).pipe(
+      Effect.mapError((error) => failed(error.message))
+    )
+    const body = Buffer.from(response.body).toString("utf8")
+    if (response.status !== 200) return yield* failed(refusal(path, response.status, body))
+    const json = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Json))(body)
+    if (Result.isFailure(json)) return yield* failed(`${path}: the answer is not JSON`)
+    const view = Schema.decodeUnknownResult(schema)(json.success)
+    return Result.isFailure(view)
+      ? yield* failed(`${path}: the answer is not the expected view: ${printable(view.failure.message)}`)
+      : { view: view.success, json: json.success }
+  }
+)

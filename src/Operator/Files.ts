@@ -1,0 +1,84 @@
+/**
+ * Reading and publishing files. What is written appears whole or not at all: temporary file, fsync, rename, fsync of the
+ * directory. Several files are all staged before the first one is renamed, so that a full disk leaves the old ones.
+ */
+import { Effect, FileSystem, Path } from "effect"
+import { type CommandFailure, configError, failed } from "./Failure.ts"
+
+/** Largest input: the artifact of the largest fleet that a control plane takes. */
+export const maxInputBytes = 16 * 1_048_576
+
+export interface OutputFile {
+  readonly path: string
+  readonly bytes: Uint8Array
+  /** Permission bits; others may read what is published. */
+  readonly mode?: 0o600 | 0o644
+}
+
+/** The content of a file that has to be there. */
+export const readInput = Effect.fnUntraced(function*(path: string, what: string) {
+  const found = yield* readIfPresent(path, what)
+  return found ?? (yield* configError(`cannot read ${what} ${path}: there is no such file`))
+})
+
+/** `undefined` when there is no such file; every other failure is one. */
+export const readIfPresent = Effect.fnUntraced(function*(path: string, what: string) {
+  const fs = yield* FileSystem.FileSystem
+  return yield* Effect.gen(function*() {
+    const { size } = yield* fs.stat(path)
+    if (size > maxInputBytes) {
+      return yield* configError(`${what} ${path} has ${size} bytes, more than the ${maxInputBytes} that are read`)
+    }
+    return yield* fs.readFile(path)
+  }).pipe(
+    Effect.catchTag("PlatformError", (error) =>
+      error.reason._tag === "NotFound"
+        ? Effect.succeed(undefined)
+        : Effect.fail(configError(`cannot read ${what} ${path}: ${error.message}`)))
+  )
+})
+
+/** Writes files in their order; the last one is what makes the others count. Directories are made as needed. */
+export const publish = Effect.fnUntraced(
+  function*(files: ReadonlyArray<OutputFile>) {
+    const fs = yield* FileSystem.FileSystem
+    const paths = yield* Path.Path
+    const staged: Array<readonly [temporary: string, path: string]> = []
+    const directories = new Set(files.map((file) => paths.dirname(file.path)))
+    yield* Effect.gen(function*() {
+      for (const directory of directories) yield* fs.makeDirectory(directory, { recursive: true })
+      for (const file of files) {
+        const temporary = paths.join(paths.dirname(file.path), `.tmp-${paths.basename(file.path)}`)
+        staged.push([temporary, file.path])
+        yield* stage(temporary, file)
+      }
+      for (const [temporary, path] of staged) yield* fs.rename(temporary, path)
+      for (const directory of directories) yield* syncDirectory(directory)
+    }).pipe(
+      Effect.onError(() =>
+        Effect.forEach(staged, ([temporary]) => Effect.ignore(fs.remove(temporary, { force: true })), { discard: true })
+      )
+    )
+  },
+  Effect.catchTag(
+    "PlatformError",
+    (error): Effect.Effect<never, CommandFailure> => Effect.fail(failed(`cannot write: ${error.message}`))
+  )
+)
+
+/** A leftover of an earlier run is removed first: its permissions, or where it leads as a link, are not to be trusted. */
+const stage = (temporary: string, file: OutputFile) =>
+  Effect.scoped(Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    yield* fs.remove(temporary, { force: true })
+    const handle = yield* fs.open(temporary, { flag: "wx", mode: file.mode ?? 0o644 })
+    yield* handle.writeAll(file.bytes)
+    yield* handle.sync
+  }))
+
+const syncDirectory = (directory: string) =>
+  Effect.scoped(Effect.gen(function*() {
+    const fs = yield* FileSystem.FileSystem
+    const handle = yield* fs.open(directory, { flag: "r" })
+    yield* handle.sync
+  }))

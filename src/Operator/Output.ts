@@ -1,0 +1,25 @@
+/** What the commands that show views print: JSON for programs, a table for people. */
+import { Console, Effect, Stdio } from "effect"
+import { Flag } from "effect/cli"
+import { Environment } from "./Environment.ts"
+import { type Cell, renderTable } from "./Table.ts"
+
+export const outputFlags = {
+  json: Flag.Boolean("json").pipe(Flag.withDefault(false), Flag.withDescription("Print JSON instead of a table")),
+  noColor: Flag.Boolean("no-color").pipe(
+    Flag.withDefault(false),
+    Flag.withDescription("No colours; also without a terminal, and with NO_COLOR")
+  )
+}
+
+export const printJson = (value: unknown) => Console.log(JSON.stringify(value, undefined, 2))
+
+export const printTable = Effect.fnUntraced(function*(
+  header: ReadonlyArray<string>,
+  rows: ReadonlyArray<ReadonlyArray<Cell>>,
+  noColor: boolean
+) {
+  const wanted = (yield* Environment)["NO_COLOR"] ?? ""
+  const isTerminal = yield* (yield* Stdio.Stdio).stdoutIsTerminal
+  yield* Console.log(renderTable(header, rows, isTerminal && !noColor && wanted === ""))
+})

@@ -1,0 +1,34 @@
+/** Tables for a terminal: columns of plain text, two spaces apart, colour put on last so that it takes no width. Pure. */
+
+export type Colour = "green" | "yellow" | "red"
+
+export interface Cell {
+  readonly text: string
+  readonly colour?: Colour
+}
+
+const codes = { green: 32, yellow: 33, red: 31 } as const
+
+/** Text that other machines sent: control characters, which a terminal would obey, become `?`. */
+export function printable(text: string): string {
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "?")
+}
+
+/** Lines without trailing spaces; width in UTF-16 units. `coloured` is false when nobody looks (control-plane.md §10). */
+export function renderTable(
+  header: ReadonlyArray<string>,
+  rows: ReadonlyArray<ReadonlyArray<Cell>>,
+  coloured: boolean
+): string {
+  const table = [
+    header.map((text): Cell => ({ text })),
+    ...rows.map((row) => row.map((cell) => ({ ...cell, text: printable(cell.text) })))
+  ]
+  const widths = header.map((_, column) => Math.max(...table.map((row) => row[column]!.text.length)))
+  return table.map((row) =>
+    row.map(({ colour, text }, column) => {
+      const padding = column === row.length - 1 ? "" : " ".repeat(widths[column]! - text.length)
+      return (coloured && colour !== undefined ? `\u001b[${codes[colour]}m${text}\u001b[0m` : text) + padding
+    }).join("  ").trimEnd()
+  ).join("\n")
+}

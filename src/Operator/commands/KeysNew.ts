@@ -1,0 +1,37 @@
+/** `nixfleet keys new`: an ed25519 key pair from the operating system's randomness. */
+import { Console, Effect, FileSystem } from "effect"
+import { Argument, Command, Flag } from "effect/cli"
+import { SecureRandom } from "effect/crypto"
+import { failed } from "../Failure.ts"
+import { publish } from "../Files.ts"
+import { encodePrivateKey, encodePublicKey, seedLength } from "../KeyFiles.ts"
+
+const input = {
+  file: Argument.String("file").pipe(
+    Argument.withDescription("Private key file to write, readable by its owner only; the public key goes to <file>.pub")
+  ),
+  force: Flag.Boolean("force").pipe(
+    Flag.withDefault(false),
+    Flag.withDescription("Replace an existing pair: what it signed can then not be signed again")
+  )
+}
+
+export const keysNew = Command.make(
+  "new",
+  input,
+  Effect.fnUntraced(function*({ file, force }) {
+    const fs = yield* FileSystem.FileSystem
+    const publicFile = `${file}.pub`
+    for (const path of force ? [] : [file, publicFile]) {
+      const exists = yield* Effect.mapError(fs.exists(path), (error) => failed(error.message))
+      if (exists) return yield* failed(`${path} exists and is not overwritten: choose another name, or give --force`)
+    }
+    const { randomBytes } = yield* SecureRandom.SecureRandom
+    const seed = yield* randomBytes(seedLength)
+    yield* publish([
+      { path: file, bytes: encodePrivateKey(seed), mode: 0o600 },
+      { path: publicFile, bytes: encodePublicKey(seed) }
+    ])
+    yield* Console.log(`wrote ${file} and ${publicFile}`)
+  }, Effect.provide(SecureRandom.layerWebCrypto))
+).pipe(Command.withDescription("Make an ed25519 key pair"))
