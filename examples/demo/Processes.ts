@@ -1,0 +1,113 @@
+/**
+ * The demo's child processes: started with their output in a log file, watched, and taken down again with everything that
+ * they left running, detached switches included. A process that ends by itself is a failed demo.
+ */
+import { type ChildProcess, execFile, spawn, spawnSync } from "node:child_process"
+import { closeSync, existsSync, openSync, readdirSync, readFileSync } from "node:fs"
+import { promisify } from "node:util"
+
+const execute = promisify(execFile)
+
+export interface Program {
+  readonly name: string
+  readonly child: ChildProcess
+  /** Resolves with what the process ended with. */
+  readonly ended: Promise<string>
+}
+
+export class Processes {
+  readonly #running = new Map<string, Program>()
+  readonly #onUnexpectedEnd: (name: string, how: string) => void
+  readonly #workingFolder: string
+
+  constructor(workingFolder: string, onUnexpectedEnd: (name: string, how: string) => void) {
+    this.#workingFolder = workingFolder
+    this.#onUnexpectedEnd = onUnexpectedEnd
+  }
+
+  /** Starts a bundle of dist/ with Node. Output goes to `log`. */
+  start(name: string, bundle: string, args: ReadonlyArray<string>, log: string): void {
+    const out = openSync(log, "a")
+    const child = spawn(process.execPath, [bundle, ...args], { stdio: ["ignore", out, out] })
+    closeSync(out)
+    const ended = new Promise<string>((resolve) => {
+      child.once("error", (error) => resolve(error.message))
+      child.once("exit", (code, signal) => resolve(signal ?? `exit ${code}`))
+    })
+    const program: Program = { name, child, ended }
+    this.#running.set(name, program)
+    void this.#watch(program)
+  }
+
+  async #watch(program: Program): Promise<void> {
+    const how = await program.ended
+    if (this.#running.get(program.name) !== program) return
+    this.#running.delete(program.name)
+    this.#onUnexpectedEnd(program.name, how)
+  }
+
+  /** Asks a process to end (SIGTERM), insists after `patienceMs`, and says how it ended. */
+  async stop(name: string, patienceMs = 5_000): Promise<string> {
+    const program = this.#running.get(name)
+    if (program === undefined) return "was not running"
+    this.#running.delete(name)
+    program.child.kill("SIGTERM")
+    const insist = setTimeout(() => program.child.kill("SIGKILL"), patienceMs)
+    const how = await program.ended
+    clearTimeout(insist)
+    return how
+  }
+
+  /** Ends everything, then whatever still carries the working folder in its command line: detached switches. */
+  async stopAll(): Promise<ReadonlyArray<string>> {
+    const ends = await Promise.all([...this.#running.keys()].map(async (name) => `${name}: ${await this.stop(name)}`))
+    for (const pid of this.#leftovers()) {
+      try {
+        process.kill(pid, "SIGKILL")
+      } catch {
+        // It ended between the look and the kill.
+      }
+    }
+    return ends
+  }
+
+  /** Last resort when the process exits without having awaited `stopAll`. */
+  killAllNow(): void {
+    for (const { child } of this.#running.values()) child.kill("SIGKILL")
+    for (const pid of this.#leftovers()) process.kill(pid, "SIGKILL")
+  }
+
+  #leftovers(): ReadonlyArray<number> {
+    return commandLines().flatMap(([pid, line]) =>
+      line.includes(this.#workingFolder) && pid !== process.pid ? [pid] : []
+    )
+  }
+}
+
+/** Process id and command line of every process: from /proc where there is one, else from `ps`. */
+function commandLines(): ReadonlyArray<readonly [number, string]> {
+  if (existsSync("/proc/self/cmdline")) {
+    return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
+      try {
+        return [[Number(pid), readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")] as const]
+      } catch {
+        return []
+      }
+    })
+  }
+  return (spawnSync("ps", ["-eo", "pid=,args="], { encoding: "utf8" }).stdout ?? "").split("\n").flatMap((line) => {
+    const [, pid, args] = /^\s*(\d+)\s+(.*)$/.exec(line) ?? []
+    return pid === undefined || args === undefined ? [] : [[Number(pid), args] as const]
+  })
+}
+
+/** Runs one command of a bundle to its end; its output when it succeeded, an error with all of it when not. */
+export async function runOnce(bundle: string, args: ReadonlyArray<string>): Promise<string> {
+  try {
+    const { stdout } = await execute(process.execPath, [bundle, ...args], { maxBuffer: 16 * 1024 * 1024 })
+    return stdout
+  } catch (error) {
+    const { stdout = "", stderr = "", message } = error as { stdout?: string; stderr?: string; message: string }
+    throw new Error(`${args.join(" ")} failed: ${message}\n${stdout}${stderr}`, { cause: error })
+  }
+}
