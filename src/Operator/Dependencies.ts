@@ -10,7 +10,7 @@ import type { FleetResolved } from "../Schema/Artifacts.ts"
 type Graph = Map<string, Set<string>>
 
 const host = (name: string) => `host ${name}`
-const wave = (channel: string, index: number) => `wave ${index} of ${channel}`
+const wave = (channel: string, index: number) => `wave ${index + 1} of ${channel}`
 const channelEnd = (channel: string) => `channel ${channel}`
 
 function waitsFor(graph: Graph, node: string, before: string): void {

@@ -1,9 +1,16 @@
-/** What the commands that show views print: JSON for programs, a table for people. */
+/** What the commands print: JSON for programs, text or a table for people. */
 import { Console, Effect, Stdio } from "effect"
 import { Flag } from "effect/cli"
 import { Environment } from "./Environment.ts"
 import { type Cell, renderTable } from "./Table.ts"
 
+/** For commands that tell what they did. */
+export const jsonFlag = Flag.Boolean("json").pipe(
+  Flag.withDefault(false),
+  Flag.withDescription("Print what was done as JSON")
+)
+
+/** For commands that show views. */
 export const outputFlags = {
   json: Flag.Boolean("json").pipe(Flag.withDefault(false), Flag.withDescription("Print JSON instead of a table")),
   noColor: Flag.Boolean("no-color").pipe(

@@ -1,12 +1,30 @@
-/** How a release is summed up for a person. Pure. */
+/** How a release is summed up, for a person and for a program. Pure. */
 import type { RolloutManifest } from "../Schema/Artifacts.ts"
+import { formatTimestamp, type Millis } from "../Schema/Primitives.ts"
 import { type Release, rolloutIdOfManifest } from "./Release.ts"
 
 const counted = (count: number, noun: string) => `${count} ${noun}${count === 1 ? "" : "s"}`
 
+const summary = (manifest: RolloutManifest) => ({
+  rolloutId: rolloutIdOfManifest(manifest),
+  hosts: manifest.hostSet.length,
+  waves: new Set(manifest.hostSet.map((entry) => entry.waveIndex)).size
+})
+
 function describeManifest(manifest: RolloutManifest): string {
-  const waves = new Set(manifest.hostSet.map((entry) => entry.waveIndex)).size
-  return `  ${rolloutIdOfManifest(manifest)}  ${counted(manifest.hostSet.length, "host")} in ${counted(waves, "wave")}`
+  const { hosts, rolloutId, waves } = summary(manifest)
+  return `  ${rolloutId}  ${counted(hosts, "host")} in ${counted(waves, "wave")}`
+}
+
+/** `signedAt`: null while the release is not signed. */
+export function releaseAsJson(directory: string, ref: string | null, signedAt: Millis | null, release: Release) {
+  return {
+    directory,
+    ref,
+    signedAt: signedAt === null ? null : formatTimestamp(signedAt),
+    fleetHash: release.fleetHash,
+    rollouts: release.manifests.map(summary)
+  }
 }
 
 export function describeRelease(headline: string, release: Release): string {

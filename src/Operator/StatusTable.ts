@@ -108,7 +108,7 @@ export function rolloutListRow(rollout: RolloutList["rollouts"][number]): Readon
   return [
     { text: rollout.rolloutId },
     rollout.state === undefined ? { text: "" } : coloured(rollout.state),
-    { text: `${rollout.currentWave}${waves}` },
+    { text: `${rollout.currentWave + 1}${waves}` },
     { text: countStates(rollout.hostStates) },
     { text: formatTimestamp(rollout.createdAt) }
   ]
@@ -120,7 +120,7 @@ export function rolloutHostRow(host: RolloutHosts["hosts"][number]): ReadonlyArr
     : { text: host.terminalState, colour: host.terminalState === "converged" ? "green" : "red" }
   const waits = host.waitsFor === undefined ? "" : ` (waits: ${host.waitsFor.because})`
   return [
-    { text: String(host.wave) },
+    { text: String(host.wave + 1) },
     { text: host.host },
     { text: host.dispatchedAt },
     terminal,

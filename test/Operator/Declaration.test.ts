@@ -195,7 +195,7 @@ describe("circles of waiting are refused and shown", () => {
     [
       "a host after one of a later wave",
       { edges: [{ gated: "web-1", gates: "web-2" }] },
-      "wave 0 of stable → host web-1 → host web-2 → wave 0 of stable"
+      "wave 1 of stable → host web-1 → host web-2 → wave 1 of stable"
     ],
     ["a host after one of an earlier wave", { edges: [{ gated: "web-2", gates: "web-1" }] }, undefined],
     ["channels after each other", {
@@ -206,7 +206,7 @@ describe("circles of waiting are refused and shown", () => {
       ...two,
       channelEdges: [{ gated: "edge", gates: "stable" }],
       edges: [{ gated: "a", gates: "c" }]
-    }, "channel stable → wave 0 of stable → host a → host c → channel stable"],
+    }, "channel stable → wave 1 of stable → host a → host c → channel stable"],
     ["a host after one of a channel that comes earlier", {
       ...two,
       channelEdges: [{ gated: "edge", gates: "stable" }],

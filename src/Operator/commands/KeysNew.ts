@@ -5,6 +5,7 @@ import { SecureRandom } from "effect/crypto"
 import { failed } from "../Failure.ts"
 import { publish } from "../Files.ts"
 import { encodePrivateKey, encodePublicKey, seedLength } from "../KeyFiles.ts"
+import { jsonFlag, printJson } from "../Output.ts"
 
 const input = {
   file: Argument.String("file").pipe(
@@ -13,13 +14,14 @@ const input = {
   force: Flag.Boolean("force").pipe(
     Flag.withDefault(false),
     Flag.withDescription("Replace an existing pair: what it signed can then not be signed again")
-  )
+  ),
+  json: jsonFlag
 }
 
 export const keysNew = Command.make(
   "new",
   input,
-  Effect.fnUntraced(function*({ file, force }) {
+  Effect.fnUntraced(function*({ file, force, json }) {
     const fs = yield* FileSystem.FileSystem
     const publicFile = `${file}.pub`
     for (const path of force ? [] : [file, publicFile]) {
@@ -32,6 +34,7 @@ export const keysNew = Command.make(
       { path: file, bytes: encodePrivateKey(seed), mode: 0o600 },
       { path: publicFile, bytes: encodePublicKey(seed) }
     ])
+    if (json) return yield* printJson({ privateKey: file, publicKey: publicFile })
     yield* Console.log(`wrote ${file} and ${publicFile}`)
   }, Effect.provide(SecureRandom.layerWebCrypto))
 ).pipe(Command.withDescription("Make an ed25519 key pair"))

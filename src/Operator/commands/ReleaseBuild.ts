@@ -6,8 +6,9 @@ import { parseStrict } from "../../Trust/CanonicalJson.ts"
 import { type Finding, resolveDeclaration } from "../Declaration.ts"
 import { configError, failed } from "../Failure.ts"
 import { publish, readInput } from "../Files.ts"
+import { jsonFlag, printJson } from "../Output.ts"
 import { buildRelease, fleetFile, type Release, signatureFile } from "../Release.ts"
-import { describeRelease } from "../ReleaseText.ts"
+import { describeRelease, releaseAsJson } from "../ReleaseText.ts"
 
 const flags = {
   declaration: Flag.String("declaration").pipe(
@@ -25,7 +26,8 @@ const flags = {
   force: Flag.Boolean("force").pipe(
     Flag.withDefault(false),
     Flag.withDescription("Replace a signed release in the output directory by this unsigned one")
-  )
+  ),
+  json: jsonFlag
 }
 
 const line = (finding: Finding) => `${finding.at}: ${finding.message}`
@@ -60,7 +62,7 @@ const writeUnsigned = Effect.fnUntraced(function*(release: Release, directory: s
 export const releaseBuild = Command.make(
   "build",
   flags,
-  Effect.fnUntraced(function*({ declaration, force, out, ref }) {
+  Effect.fnUntraced(function*({ declaration, force, json, out, ref }) {
     const declared = yield* readDeclaration(declaration)
     const chosen = Option.getOrUndefined(ref) ?? declared.ref
     if (chosen === undefined) return yield* configError(`declaration ${declaration} has no ref: add it, or give --ref`)
@@ -72,6 +74,7 @@ export const releaseBuild = Command.make(
     }
     const release = buildRelease(resolved.fleet)
     yield* writeUnsigned(release, out, force)
+    if (json) return yield* printJson(releaseAsJson(out, chosen, null, release))
     yield* Console.log(describeRelease(`built release ${chosen} into ${out}, not signed yet`, release))
   })
 ).pipe(Command.withDescription("Turn a fleet declaration into the artifacts of a release"))

@@ -7,8 +7,9 @@ import { parseStrict } from "../../Trust/CanonicalJson.ts"
 import { failed } from "../Failure.ts"
 import { publish, readIfPresent, readInput } from "../Files.ts"
 import { readPrivateKey } from "../Keys.ts"
+import { jsonFlag, printJson } from "../Output.ts"
 import { belongsTo, fleetFile, manifestFile, projectManifests, rolloutIdOfManifest, signRelease } from "../Release.ts"
-import { describeRelease } from "../ReleaseText.ts"
+import { describeRelease, releaseAsJson } from "../ReleaseText.ts"
 
 const flags = {
   dir: Flag.String("dir").pipe(
@@ -23,7 +24,8 @@ const flags = {
     Flag.withAlias("o"),
     Flag.optional,
     Flag.withDescription("Directory to publish into; the release's own directory when not given")
-  )
+  ),
+  json: jsonFlag
 }
 
 const parseFleet = Effect.fnUntraced(function*(bytes: Uint8Array, path: string) {
@@ -62,7 +64,7 @@ const checkNotOlder = Effect.fnUntraced(function*(directory: string, signedAt: M
 export const releaseSign = Command.make(
   "sign",
   flags,
-  Effect.fnUntraced(function*({ dir, key, out }) {
+  Effect.fnUntraced(function*({ dir, json, key, out }) {
     const paths = yield* Path.Path
     const target = Option.getOrElse(out, () => dir)
     const seed = yield* readPrivateKey(key)
@@ -73,6 +75,7 @@ export const releaseSign = Command.make(
     yield* checkNotOlder(target, signedAt)
     const release = signRelease(fleet, signedAt, seed)
     yield* publish(release.files.map((file) => ({ ...file, path: paths.join(target, file.path) })))
+    if (json) return yield* printJson(releaseAsJson(target, fleet.meta.ciCommit, signedAt, release))
     const headline = `signed release ${fleet.meta.ciCommit ?? "without a commit"} at ${formatTimestamp(signedAt)}`
     yield* Console.log(describeRelease(`${headline}, published in ${target}`, release))
   })
