@@ -20,7 +20,8 @@ function run(command, args) {
 
 if (!existsSync(installed) || statSync(installed).mtimeMs < statSync(lock).mtimeMs) {
   console.log("set-up: installing the locked dependencies (npm ci); this also brings Node 24")
-  run("npm", ["ci", "--no-audit", "--no-fund"])
+  // npm itself may run on an older Node, of which it warns for each package; what matters is checked below.
+  run("npm", ["ci", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error"])
 }
 const wanted = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).devDependencies.node
 const node = join(root, "node_modules", ".bin", "node")
