@@ -1,0 +1,110 @@
+/**
+ * A virtual world: one control plane, some hosts, a network and a time line, all from one seed. Both programs are the real
+ * ones; what is swapped is time, network, disk and host (house.md). It offers what can happen to such a world; `Story.ts`
+ * decides what does, `Checks.ts` what must hold.
+ */
+import { type CommitFault } from "../Layers/Disk/MemoryDisk.ts"
+import { Dice } from "./Dice.ts"
+import type { Surroundings } from "./Machine.ts"
+import { Network, type Weather } from "./Network.ts"
+import { closureOf, filesOf } from "./Release.ts"
+import { Timeline } from "./Timeline.ts"
+import { Trace } from "./Trace.ts"
+import { VirtualControlPlane } from "./VirtualControlPlane.ts"
+import { VirtualHost } from "./VirtualHost.ts"
+
+/** When every virtual world begins: 2026-06-01T00:00:00Z. */
+const epochMs = 1_780_272_000_000
+/** The closure that ran before nixfleet. */
+export const firstVersion = 0
+
+export interface WorldOptions {
+  readonly seed: string
+  /** Host names by wave. */
+  readonly waves: ReadonlyArray<ReadonlyArray<string>>
+  readonly soakSeconds: number
+}
+
+export class World {
+  readonly dice: Dice
+  readonly timeline = new Timeline()
+  readonly trace = new Trace(() => this.timeline.now)
+  readonly network: Network
+  readonly hosts: ReadonlyArray<VirtualHost>
+  readonly controlPlane: VirtualControlPlane
+  readonly waves: ReadonlyArray<ReadonlyArray<string>>
+  readonly #soakSeconds: number
+  #backup: Uint8Array | undefined
+  /** The control plane's disk was put back or replaced: it has forgotten what only it knew. */
+  forgot = false
+
+  constructor({ seed, soakSeconds, waves }: WorldOptions) {
+    this.dice = new Dice(`${seed}/world`)
+    this.network = new Network(new Dice(`${seed}/network`), (line) => this.trace.add("network", line))
+    const world: Surroundings = { timeline: this.timeline, trace: this.trace, network: this.network, epochMs, seed }
+    this.waves = waves
+    this.#soakSeconds = soakSeconds
+    this.controlPlane = new VirtualControlPlane(world)
+    this.hosts = waves.flat().toSorted().map((name) => new VirtualHost(name, world, closureOf(firstVersion)))
+  }
+
+  /** Everything is switched on. */
+  start(): void {
+    this.controlPlane.machine.start()
+    for (const { machine } of this.hosts) machine.start()
+  }
+
+  /** Signs a release now and puts it where the control plane looks. */
+  publish(version: number): void {
+    this.trace.add("world", `publishes r${version}`)
+    const release = {
+      version,
+      waves: this.waves,
+      soakSeconds: this.#soakSeconds,
+      signedAt: epochMs + Math.floor(this.timeline.now / 1000) * 1000
+    }
+    for (const [name, file] of filesOf(release)) this.controlPlane.releases.set(name, file)
+  }
+
+  /** Lets time pass. */
+  pass(ms: number): void {
+    this.timeline.runUntil(this.timeline.now + ms)
+  }
+
+  set weather(weather: Weather) {
+    this.trace.add("world", `weather ${JSON.stringify(weather)}`)
+    this.network.weather = weather
+  }
+
+  /** A host reaches nobody for a while. */
+  cutOff(host: VirtualHost, forMs: number): void {
+    this.trace.add("world", `${host.name} is cut off for ${forMs} ms`)
+    this.network.cutOff.add(host.name)
+    this.timeline.after(forMs, () => this.network.cutOff.delete(host.name))
+  }
+
+  /** The next commits of a machine meet these faults. */
+  failDisk(machine: VirtualHost | VirtualControlPlane, faults: ReadonlyArray<CommitFault>): void {
+    this.trace.add("world", `${machine.disk.file} meets ${faults.join(", ")}`)
+    machine.disk.fail(...faults)
+  }
+
+  /** Keeps what the control plane's disk holds now. */
+  backUp(): void {
+    this.#backup = this.controlPlane.disk.image()
+  }
+
+  /** The control plane's disk is lost; it starts again on the last backup, or on an empty disk when there is none. */
+  loseDisk(downMs: number): void {
+    const { disk, machine } = this.controlPlane
+    machine.crash(downMs)
+    this.trace.add(
+      "world",
+      `the control plane's disk is lost; ${this.#backup === undefined ? "no backup" : "restored"}`
+    )
+    if (this.#backup === undefined) disk.wipe()
+    else disk.restore(this.#backup)
+    this.#backup = undefined
+    this.forgot = true
+  }
+}

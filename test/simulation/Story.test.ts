@@ -1,0 +1,45 @@
+/**
+ * Histories from seeds: both real programs, everything goes wrong that may, and every promise is kept in the end. One seed
+ * alone, with its whole history: `NIXFLEET_SEED=7 npx vitest run test/simulation/Story.test.ts`.
+ */
+import { assert, describe, it } from "@effect/vitest"
+import { type Outcome, play } from "../../src/Simulation/Story.ts"
+
+const only = process.env["NIXFLEET_SEED"]
+const seeds = only === undefined ? Array.from({ length: 20 }, (_, index) => index + 1) : [Number(only)]
+/** Enough to see what led to the end; the replay prints all. */
+const shownLines = 120
+
+const report = ({ history, lasted, problems, seed }: Outcome): string =>
+  [
+    `seed ${seed}, ${(lasted / 60_000).toFixed(1)} virtual minutes:`,
+    ...problems.map((problem) => `- ${problem}`),
+    "",
+    ...(only === undefined ? history.slice(-shownLines) : history),
+    "",
+    `replay: NIXFLEET_SEED=${seed} npx vitest run test/simulation/Story.test.ts`
+  ].join("\n")
+
+describe("a history in which everything goes wrong that may", () => {
+  const faults = new Map<string, number>()
+  for (const seed of seeds) {
+    it(`seed ${seed} keeps every promise, and is the same the second time`, () => {
+      const first = play(seed)
+      if (first.problems.length > 0) assert.fail(report(first))
+      assert.strictEqual(play(seed).hash, first.hash, `seed ${seed}: two runs differ`)
+      for (const [kind, times] of Object.entries(first.faults)) faults.set(kind, (faults.get(kind) ?? 0) + times)
+    })
+  }
+
+  it.skipIf(only !== undefined)("the seeds together met every kind of fault", () => {
+    assert.deepStrictEqual([...faults.keys()].toSorted(), [
+      "agent crash",
+      "commit error",
+      "control plane crash",
+      "cut off",
+      "full disk",
+      "lost disk",
+      "restart"
+    ])
+  })
+})
