@@ -32,7 +32,8 @@ import { Watcher } from "./demo/Watcher.ts"
 const checkout = resolve(import.meta.dirname, "..")
 const bundle = (name: string) => join(checkout, "dist", `${name}.mjs`)
 const nixfleet = bundle("nixfleet")
-const root = join(checkout, ".demo")
+/** The working folder: `.demo/`, or the one named on the command line. It is made anew. */
+const root = resolve(process.argv[2] ?? join(checkout, ".demo"))
 const canary = hosts[0][0]
 const others = hosts.slice(1).map(([host]) => host)
 

@@ -61,12 +61,9 @@ export class Processes {
   /** Ends everything, then whatever still carries the working folder in its command line: detached switches. */
   async stopAll(): Promise<ReadonlyArray<string>> {
     const ends = await Promise.all([...this.#running.keys()].map(async (name) => `${name}: ${await this.stop(name)}`))
-    for (const pid of this.#leftovers()) {
-      try {
-        process.kill(pid, "SIGKILL")
-      } catch {
-        // It ended between the look and the kill.
-      }
+    // What is killed may just have started another: look again until nothing is left.
+    for (let look = 0; look < 50 && this.#killLeftovers() > 0; look++) {
+      await new Promise((resolve) => setTimeout(resolve, 50))
     }
     return ends
   }
@@ -74,7 +71,20 @@ export class Processes {
   /** Last resort when the process exits without having awaited `stopAll`. */
   killAllNow(): void {
     for (const { child } of this.#running.values()) child.kill("SIGKILL")
-    for (const pid of this.#leftovers()) process.kill(pid, "SIGKILL")
+    this.#killLeftovers()
+  }
+
+  /** Kills what is left, each with its process group; how many there were. */
+  #killLeftovers(): number {
+    const pids = this.#leftovers()
+    for (const target of pids.flatMap((pid) => [-pid, pid])) {
+      try {
+        process.kill(target, "SIGKILL")
+      } catch {
+        // It ended between the look and the kill, or leads no group.
+      }
+    }
+    return pids.length
   }
 
   #leftovers(): ReadonlyArray<number> {
