@@ -8,7 +8,7 @@ import { Command } from "effect/cli"
 import { check } from "./Agent/Check.ts"
 import { gatherConfig } from "./Agent/Config.ts"
 import * as Program from "./Agent/Program.ts"
-import { configFlag, givenFlags, logging, optionFlags, teardown, Unusable, unusable } from "./Layers/CommandLine.ts"
+import { configFlag, endOf, givenFlags, logging, optionFlags, teardown, unusable } from "./Layers/CommandLine.ts"
 import { readConfigFile } from "./Layers/ConfigFile.ts"
 import { TrustFile } from "./Layers/Disk/TrustFile.ts"
 import * as NodeProbes from "./Layers/Host/NodeProbes.ts"
@@ -42,7 +42,7 @@ const gather = Effect.fnUntraced(function*({ config, options }: Effect.Success<t
   return Result.isFailure(gathered) ? yield* unusable(gathered.failure) : gathered.success
 })
 
-/** A start that fails for a reason that a restart does not mend; the rest exits 1 and the service manager tries again. */
+/** A start that fails for one of these needs a person; the rest exits 1 and the service manager tries again. */
 const ofConfiguration: ReadonlySet<string> = new Set([
   "ActivatorSetupError",
   "JournalUnusable",
@@ -60,7 +60,7 @@ const runAgent = Effect.fnUntraced(function*(given: Effect.Success<typeof root>)
     Effect.andThen(Program.run(config, processEnvironment())),
     Effect.onInterrupt(() => Effect.logInfo("the agent stopped because it was told to")),
     Effect.annotateLogs({ program: "nixfleet-agent" }),
-    Effect.mapError((error) => ofConfiguration.has(error._tag) ? new Unusable({ message: error.message }) : error),
+    Effect.mapError(endOf(ofConfiguration)),
     Effect.provide(logging(config.logFormat))
   )
 })

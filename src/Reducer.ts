@@ -81,8 +81,11 @@ export interface Inbox<in out Input, in out Answer> {
   readonly queue: Queue.Queue<Offered<Input, Answer>, Cause.Done>
 }
 
-/** How long shutdown waits for a held commit, ms: below the service manager's limit of 90 s, above a slow disk's flush. */
-const drainLimitMs = 5_000
+/**
+ * How long shutdown waits for a held commit, ms: a program that is told to stop ends within two seconds (D18). A commit
+ * that is merely slow is synchronous, and never cut off.
+ */
+const drainLimitMs = 1_000
 
 /** Between tries of a held commit, ms. The cap is what an operator who just freed space is ready to wait. */
 const holdFirstMs = 100

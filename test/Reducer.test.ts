@@ -242,7 +242,7 @@ describe("shutdown", () => {
       assert.deepStrictEqual(durable, [])
     }))
 
-  it.effect("a disk that stays full does not keep the process: five seconds, then the waiting are refused", () =>
+  it.effect("a disk that stays full does not keep the process: one second, then the waiting are refused", () =>
     Effect.gen(function*() {
       const { durable, failures, program } = recorder()
       const scope = yield* Scope.make()
@@ -251,7 +251,7 @@ describe("shutdown", () => {
       const asked = yield* Effect.forkChild(Effect.flip(inbox.ask(1)))
       yield* settle
       const closing = yield* Effect.forkChild(Scope.close(scope, Exit.void))
-      yield* TestClock.adjust("4999 millis")
+      yield* TestClock.adjust("999 millis")
       assert.isUndefined(closing.pollUnsafe())
       yield* TestClock.adjust("1 millis")
       yield* Fiber.join(closing)

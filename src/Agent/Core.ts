@@ -47,7 +47,6 @@ export const layerNoDeps: Layer.Layer<Inbox | AgentState, never, Apply | Journal
     }
     const inbox = Inbox.of({
       ask: (input) => queue.ask(input).pipe(Effect.catchTag("InboxClosed", () => Effect.succeed(stopping))),
-      offer: queue.tryOffer,
       ended: yield* Reducer.run(program, queue)
     })
     return Context.make(Inbox, inbox).pipe(Context.add(AgentState, { current: () => published }))

@@ -9,7 +9,7 @@ import { Draft } from "./Decide/Draft.ts"
 import type { Limits } from "./Decide/Limits.ts"
 import { probeSample, topologyDeclared } from "./Decide/Probes.ts"
 import { leaveToRollBack, leaveToSwitch, settled } from "./Decide/Switching.ts"
-import { failures, tick } from "./Decide/Time.ts"
+import { failures, readClocks, tick } from "./Decide/Time.ts"
 import { trust } from "./Decide/Trust.ts"
 import type { Answer, Input } from "./Input.ts"
 import type { State } from "./State.ts"
@@ -36,6 +36,7 @@ function fold(draft: Draft, input: Input, limits: Limits): Answer {
     case "TopologyDeclared":
       return topologyDeclared(draft, input)
     case "ProbeSample": {
+      readClocks(draft)
       const answer = probeSample(draft, input, limits)
       if (answer._tag === "Accepted") failures(draft)
       return answer

@@ -66,9 +66,9 @@ export function receptionOf(status: number, body: string, seq: number): Receptio
   if (decoded !== undefined && Result.isSuccess(decoded)) {
     const { reason, replay_from: replayFrom, verdict } = decoded.success
     if (verdict === "refused" && status !== 425) return { _tag: "Refused", reason }
-    // A gap that asks for this very row, or a later one, cannot be closed by going back.
-    if (verdict === "gap" && status === 425 && replayFrom !== undefined && replayFrom < seq) {
-      return { _tag: "Gap", replayFrom }
+    if (verdict === "gap" && status === 425) {
+      // A gap that asks for this very row, or a later one, cannot be closed by going back: it is about this row.
+      return replayFrom !== undefined && replayFrom < seq ? { _tag: "Gap", replayFrom } : undecided(status, true)
     }
   }
   return undecided(status, status >= 400 && status < 500 && !passing.has(status))

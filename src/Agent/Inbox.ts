@@ -14,8 +14,6 @@ export class Inbox extends Context.Service<Inbox, {
    * says that the input is durable.
    */
   readonly ask: (input: Input) => Effect.Effect<Answer>
-  /** Gives up at once when there is no room: for inputs that the next one replaces, such as a tick. */
-  readonly offer: (input: Input) => boolean
   /** Never succeeds while the program runs; dies with what ended the loop. For the supervisor (house rule 7). */
   readonly ended: Effect.Effect<void>
 }>()("nixfleet/Agent/Inbox") {}

@@ -127,6 +127,8 @@ export interface HeartbeatAnswered {
   readonly _tag: "HeartbeatAnswered"
   readonly replayFrom: Readonly<Record<string, number>>
   readonly ackedThrough: Readonly<Record<string, number>>
+  /** By the original's header: the last row it holds of the rollout that the request named; a reason to resend. */
+  readonly held?: { readonly rolloutId: string; readonly seq: number }
   /** Bookkeeping only: a floor for unknown rollouts' numbers, a reason to resend for known ones; never switches. */
   readonly snapshots: ReadonlyArray<HostRolloutSnapshot>
 }

@@ -9,7 +9,8 @@
  * journal that cannot be read, or that another host wrote, is refused.
  */
 import { Context, Effect, Layer, Random, Schema } from "effect"
-import { Database, type DatabaseError } from "../Layers/Disk/Database.ts"
+import { CommitHeld } from "../Layers/Disk/CommitHeld.ts"
+import { Database, DatabaseError } from "../Layers/Disk/Database.ts"
 import type { Row } from "../Schema/AgentJournal.ts"
 import type { AgentEvent } from "../Schema/Wire.ts"
 import { carryOut, putTrust } from "./Journal/Commit.ts"
@@ -31,10 +32,10 @@ export class Journal extends Context.Service<Journal, {
   readonly initial: State
   /** One durable transaction; throws `CommitHeld` when it may be tried again. For the reducer only. */
   readonly commit: (writes: ReadonlyArray<Write>) => void
-  /** The event of a row that is still kept; asking for another one is a defect. */
-  readonly event: (rolloutId: string, seq: number) => Effect.Effect<AgentEvent>
+  /** The event of a row; `undefined` when the row is not kept any more. A row that cannot be read ends the process. */
+  readonly event: (rolloutId: string, seq: number) => Effect.Effect<AgentEvent | undefined>
   /** All rows in the order in which they were written. For tests and the deep check. */
-  readonly rows: Effect.Effect<ReadonlyArray<Row>, JournalUnusable>
+  readonly rows: Effect.Effect<ReadonlyArray<Row>, DatabaseError | JournalUnusable>
 }>()("nixfleet/Agent/Journal") {
   /** `journal` with `journalMigrations`, `trust` with `trustMigrations`: two files, or two disks of the simulator. */
   static readonly layer = <E>(
@@ -58,7 +59,7 @@ export class Journal extends Context.Service<Journal, {
         return Journal.of({
           initial,
           commit,
-          event: (rolloutId, seq) => Effect.sync(() => eventOf(journal.sql, rolloutId, seq)),
+          event: (rolloutId, seq) => Effect.orDie(readable(journal, () => eventOf(journal.sql, rolloutId, seq))),
           rows: readable(journal, () => allRows(journal.sql))
         })
       })
@@ -72,29 +73,33 @@ const newJournalId = Effect.map(
 )
 
 /** A new journal takes the host's name and its id; an old one must have been written under the same name. */
-const adopt = (journal: Database["Service"], hostname: string, journalId: string) =>
-  Effect.suspend(() => {
-    const owner = meta(journal.sql, "hostname")
-    if (owner === undefined) {
+const adopt = Effect.fnUntraced(function*(journal: Database["Service"], hostname: string, journalId: string) {
+  const owner = yield* readable(journal, () => {
+    const found = meta(journal.sql, "hostname")
+    if (found === undefined) {
       journal.transaction((sql) => {
         putMeta(sql, "hostname", hostname)
         putMeta(sql, "journal_id", journalId)
       })
-      return Effect.void
     }
-    return owner === hostname ? Effect.void : new JournalUnusable({
-      reason: "journal-of-other-host",
-      message:
-        `${journal.file} was written by ${owner}, and this host is ${hostname}: a copied disk? Move the file away`
-    })
+    return found ?? hostname
   })
+  if (owner === hostname) return
+  return yield* new JournalUnusable({
+    reason: "journal-of-other-host",
+    message: `${journal.file} was written by ${owner}, and this host is ${hostname}: a copied disk? Move the file away`
+  })
+})
 
-const readable = <A>(journal: Database["Service"], read: () => A): Effect.Effect<A, JournalUnusable> =>
+/** What the disk says is the disk's error, and may pass; what it holds is the journal's, and does not. */
+const readable = <A>(journal: Database["Service"], read: () => A): Effect.Effect<A, DatabaseError | JournalUnusable> =>
   Effect.try({
     try: read,
-    catch: (cause) =>
-      new JournalUnusable({
-        reason: "journal-unreadable",
-        message: `${journal.file} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
-      })
+    catch: (cause) => {
+      if (cause instanceof DatabaseError) return cause
+      const message = `${journal.file} cannot be read: ${cause instanceof Error ? cause.message : String(cause)}`
+      return cause instanceof CommitHeld
+        ? new DatabaseError({ reason: "database-failed", file: journal.file, message })
+        : new JournalUnusable({ reason: "journal-unreadable", message })
+    }
   })

@@ -79,18 +79,11 @@ function reported(state: State): ReadonlyArray<RolloutEntry> {
   return entriesOf(state).toSorted((a, b) => rank(b) - rank(a)).slice(0, heartbeatListLimit)
 }
 
-const detailLimit = 1024
-
 function rejectionsOf(state: State): ReadonlyArray<Rejection> {
   return [...state.rejections.values()]
     .toSorted((a, b) => b.at - a.at)
     .slice(0, heartbeatListLimit)
-    .map(({ rolloutId, reason, detail, at }) => ({
-      rollout_id: rolloutId,
-      reason,
-      detail: detail.slice(0, detailLimit).toWellFormed(),
-      at
-    }))
+    .map(({ rolloutId, reason, detail, at }) => ({ rollout_id: rolloutId, reason, detail, at }))
 }
 
 /** Additive part (D6, D8). */

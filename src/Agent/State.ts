@@ -10,7 +10,7 @@ import type { ProbeSample, TrustMark } from "./Input.ts"
 
 /**
  * Delivery of one rollout's rows, in order (D5). The undelivered rows are exactly those from `nextSeq` to the record's
- * `lastEventSeq`; each row below `nextSeq` was applied, refused or parked.
+ * `lastEventSeq`; each row below `nextSeq` was applied, refused, parked, or given up by retention.
  */
 export interface Lane {
   /** Oldest undelivered sequence number; `lastEventSeq + 1` when all are delivered. */
@@ -19,8 +19,6 @@ export interface Lane {
   readonly firstKeptSeq: number
   /** Rows passed over after repeated answers without a verdict; ascending, resent with any replay (D5). */
   readonly parked: ReadonlyArray<number>
-  /** Rows the control plane refused for good, as a count. */
-  readonly refused: number
   /** What the control plane said is durable there (D6); absent until it says so. */
   readonly ackedThrough?: number
   /** Last replay that only a snapshot or a repeated dispatch asked for; bounds such replays. Not durable. */
@@ -80,6 +78,8 @@ export interface State {
   readonly observed?: string
   /** Since when just that was seen, epoch ms: tells what lasts from what passes (D12). Not durable. */
   readonly observedSince: number
+  /** How far the wall clock is ahead of the monotonic one, and when, by the latter, it last stepped. Not durable. */
+  readonly clock?: { readonly offset: number; readonly steppedAt?: number }
 }
 
 /** Records, by rollout id in ascending order: every decision iterates in this order (house rule 6). */

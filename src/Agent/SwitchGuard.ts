@@ -11,6 +11,15 @@ import { AgentState } from "./State.ts"
 export type GuardVerdict =
   | { readonly _tag: "Holds" }
   | { readonly _tag: "Fails"; readonly reason: Reason; readonly detail: string }
+  /** The artifacts could not be had, which says nothing about them: ask again. */
+  | { readonly _tag: "Unknown"; readonly reason: Reason; readonly detail: string }
+
+/** Reasons that speak of the moment. */
+const passing: ReadonlySet<Reason> = new Set<Reason>([
+  "artifact-unavailable",
+  "control-plane-unreachable",
+  "shutting-down"
+])
 
 export class SwitchGuard extends Context.Service<SwitchGuard, {
   readonly check: (rolloutId: string) => Effect.Effect<GuardVerdict>
@@ -24,14 +33,16 @@ export class SwitchGuard extends Context.Service<SwitchGuard, {
       const check = Effect.fnUntraced(function*(rolloutId: string) {
         const record = state.current().rollouts.get(rolloutId)?.record
         const refusal = record === undefined ? undefined : yield* artifacts.recheck(rolloutId, record.targetClosure)
-        const verdict: GuardVerdict = refusal === undefined ? { _tag: "Holds" } : { _tag: "Fails", ...refusal }
+        const verdict: GuardVerdict = refusal === undefined
+          ? { _tag: "Holds" }
+          : { _tag: passing.has(refusal.reason) ? "Unknown" : "Fails", ...refusal }
         return verdict
       })
       return SwitchGuard.of({ check })
     })
   )
 
-  /** For tests: a fixed verdict. */
-  static readonly layerOf = (verdict: GuardVerdict) =>
-    Layer.succeed(SwitchGuard, SwitchGuard.of({ check: () => Effect.succeed(verdict) }))
+  /** For tests: the verdict is read at each question and may change. */
+  static readonly layerOf = (verdict: () => GuardVerdict) =>
+    Layer.succeed(SwitchGuard, SwitchGuard.of({ check: () => Effect.sync(verdict) }))
 }

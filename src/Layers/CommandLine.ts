@@ -5,6 +5,7 @@
 import { Cause, Exit, type Layer, Logger, Option, Runtime, Schema } from "effect"
 import { CliError, Flag } from "effect/cli"
 import type { AnyOption, ConfigProblem } from "../Schema/Options.ts"
+import { DatabaseError } from "./Disk/Database.ts"
 
 export const exitCodes = { usage: 64, configuration: 78 } as const
 
@@ -22,6 +23,17 @@ export const unusable = (problems: ReadonlyArray<ConfigProblem>): Unusable =>
       "\n"
     )
   })
+
+/**
+ * The end of a program, for the service manager: `Unusable` when a restart does not mend it (an error of `lasting`, by its
+ * tag, or a database that is damaged or not this program's), and otherwise the error as it is, which a restart may mend.
+ */
+export const endOf =
+  (lasting: ReadonlySet<string>) =>
+  <E extends { readonly _tag: string; readonly message: string }>(error: E): E | Unusable =>
+    lasting.has(error._tag) || error instanceof DatabaseError && error.reason !== "database-failed"
+      ? new Unusable({ message: error.message })
+      : error
 
 /** `json`: one object a line; `text`: for people. On standard output, where the service manager reads. */
 export const logging = (format: "json" | "text"): Layer.Layer<never> =>

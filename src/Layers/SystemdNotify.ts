@@ -33,6 +33,8 @@ export class SystemdNotify extends Context.Service<SystemdNotify, {
 
 /** The command waits for the receiver; systemd itself gives up after five seconds. */
 const commandLimitMs = 5_000
+/** A program that was told to stop ends within two seconds (D18), whether or not anybody listens. */
+const stoppingLimitMs = 1_000
 
 const fromSystemd = Effect.fnUntraced(function*(environment: Readonly<Record<string, string | undefined>>) {
   const clock = yield* Clock.Clock
@@ -68,6 +70,6 @@ const fromSystemd = Effect.fnUntraced(function*(environment: Readonly<Record<str
   }
 
   const stopping = send("STOPPING=1")
-  yield* Effect.addFinalizer(() => stopping)
+  yield* Effect.addFinalizer(() => Effect.timeoutOption(stopping, stoppingLimitMs))
   return SystemdNotify.of({ ready: send("READY=1"), stopping, alive })
 })

@@ -19,6 +19,7 @@ import type {
   Plan,
   PlanAction,
   PlanView,
+  QuarantineView,
   RolloutView,
   WaveReport
 } from "./planner/View.ts"
@@ -60,7 +61,7 @@ function planChannel(view: PlanView, channel: ChannelView): Plan {
   const { manifest } = channel
   if (manifest === undefined) return closeChannel(view, channel)
   const known = view.rolloutOf(manifest.rolloutId)
-  const action = opening(channel.channel, manifest, known, view.now)
+  const action = opening(channel, manifest, known, view.now)
   const opened = afterOpening(manifest, known, action, view.now)
   if (opened === undefined || opened.record.state === "Terminal") {
     return { actions: only(action), verdicts: [], waves: [] }
@@ -120,7 +121,8 @@ function afterOpening(
     })
   }
   const joined = Object.entries(manifest.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)[0]
-  const view = { record: action.rollout, plan: manifest.plan, recordOf }
+  const alwaysDeclares = known?.alwaysDeclares ?? (() => true)
+  const view = { record: action.rollout, plan: manifest.plan, recordOf, alwaysDeclares }
   return joined === undefined
     ? view
     : moved(view, { kind: "HostJoined", hostname: joined[0], wave: joined[1].wave, at: now })
@@ -165,6 +167,14 @@ function nextMove({ record }: RolloutView, report: WaveReport, at: number): Move
     : undefined
 }
 
+/** The first closure by name that failed under this rollout and that its manifest still names. */
+function failedUnder({ rollouts }: QuarantineView, { plan: planned, record }: RolloutView): string | undefined {
+  const failed = rollouts.get(record.rolloutId)
+  if (failed === undefined) return undefined
+  return Object.values(planned.hosts).map(({ targetClosure }) => targetClosure)
+    .filter((closure) => failed.has(closure)).toSorted()[0]
+}
+
 interface Dispatched {
   readonly actions: ReadonlyArray<PlanAction>
   readonly verdicts: Plan["verdicts"]
@@ -174,6 +184,7 @@ function dispatch(view: PlanView, channel: ChannelView, { report, rollout }: Pro
   const actions: Array<PlanAction> = []
   const verdicts: Array<{ hostname: string; rolloutId: string; verdict: Blocked }> = []
   const { rolloutId } = rollout.record
+  const condemnedBy = failedUnder(view.quarantine, rollout)
   for (const [hostname, { wave }] of Object.entries(rollout.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)) {
     const record = rollout.recordOf(hostname)
     const queued = view.dispatchOf(hostname)
@@ -188,7 +199,8 @@ function dispatch(view: PlanView, channel: ChannelView, { report, rollout }: Pro
       rollout: rollout.record,
       progress: report,
       ...(channel.recovering === undefined ? {} : { recovering: channel.recovering }),
-      quarantine: view.quarantine,
+      quarantined: view.quarantine.closures,
+      ...(condemnedBy === undefined ? {} : { condemnedBy }),
       now: view.now
     })
     if (!verdict.pass) {

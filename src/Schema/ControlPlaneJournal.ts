@@ -117,7 +117,7 @@ export const PlanAction = Schema.Union([
     plan: RolloutPlan,
     restarted: Schema.Array(Schema.String)
   }),
-  /** The same targets in other bytes: signed again. */
+  /** The same targets in other bytes (signed again), or in force again: the channel's current rollout. */
   Schema.Struct({
     action: Schema.Literal("RefreshRollout"),
     rolloutId: Schema.String,
@@ -155,6 +155,8 @@ export const Effect = Schema.Union([
   Schema.Struct({ effect: Schema.Literal("OverlayEnded"), because: Schema.String }),
   /** The agent's digest says the same as the record (D6). */
   Schema.Struct({ effect: Schema.Literal("Confirmed") }),
+  /** The agent is ahead of a database that was wiped: its record here begins `attempt`, and its numbers go on (D6, D7). */
+  Schema.Struct({ effect: Schema.Literal("AttemptFollowed"), attempt: UInt32 }),
   /** The agent could not take its dispatch (D8). */
   Schema.Struct({ effect: Schema.Literal("Rejected"), backoff: RejectionBackoff })
 ])

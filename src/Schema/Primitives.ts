@@ -39,10 +39,17 @@ export function formatTimestamp(at: Millis): string {
 }
 
 /** The last instant that RFC 3339 can write: 9999-12-31T23:59:59.999Z. */
-const lastMillis = 253_402_300_799_999
+export const lastMillis = 253_402_300_799_999
+
+/** Integers of a range. `-0` passes every bound and would not be the same after it was written: it is refused. */
+const whole = (minimum: number, maximum: number) =>
+  Schema.Int.check(
+    Schema.isBetween({ minimum, maximum }),
+    Schema.makeFilter((value: number) => !Object.is(value, -0) || "expected 0, got -0")
+  )
 
 /** Epoch milliseconds as a value: what journals store. */
-export const EpochMillis = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: lastMillis }))
+export const EpochMillis = whole(0, lastMillis)
 
 /** RFC 3339 text on the wire, epoch milliseconds in memory. Any offset is read; `Z` is written. */
 export const Timestamp = Schema.String.pipe(Schema.decodeTo(EpochMillis, {
@@ -62,11 +69,11 @@ export const Timestamp = Schema.String.pipe(Schema.decodeTo(EpochMillis, {
 }))
 
 /** u32 of the wire: versions, waves, minutes, limits. */
-export const UInt32 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: 4_294_967_295 }))
+export const UInt32 = whole(0, 4_294_967_295)
 /** i32 of the wire: exit codes. */
-export const Int32 = Schema.Int.check(Schema.isBetween({ minimum: -2_147_483_648, maximum: 2_147_483_647 }))
+export const Int32 = whole(-2_147_483_648, 2_147_483_647)
 /** u64 of the wire as far as a double holds it: sequence numbers and durations. */
-export const UInt53 = Schema.Int.check(Schema.isBetween({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER }))
+export const UInt53 = whole(0, Number.MAX_SAFE_INTEGER)
 
 const pattern = (regex: RegExp, message: string) => Schema.String.check(Schema.isPattern(regex, { message }))
 

@@ -27,6 +27,7 @@ export const reasons = {
   // The agent's journal
   "journal-of-other-host": "the journal was written under another machine id",
   "journal-unreadable": "the journal holds something that this program did not write",
+  "never-acknowledged": "rows of an old rollout were never acknowledged, and are given up to bound the journal",
   // Inputs refused by the agent's reducer
   "attempts-exhausted": "the switch of this attempt was started as often as it may be",
   "invalid-event": "what a worker saw does not fit the wire's limits",
@@ -77,6 +78,7 @@ export const reasons = {
   "method-not-allowed": "the path does not take this method",
   "no-client-certificate": "no certificate of the client authority was presented",
   "not-ready": "no signed artifact is verified yet",
+  "over-allowance": "one host asks for more than its share; try again later",
   "path-unknown": "there is no such path",
   "protocol-malformed": "the protocol header is not a number",
   "protocol-missing": "the protocol header is required and was not sent",

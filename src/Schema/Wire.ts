@@ -207,8 +207,16 @@ export const RolloutDigest = Schema.Struct({
 })
 export type RolloutDigest = typeof RolloutDigest.Type
 
+/** Most characters of a rejection's detail. */
+export const rejectionDetailLimit = 1024
+
 /** Additive (D8): what the agent could not take, latest per rollout. */
-export const Rejection = Schema.Struct({ rollout_id: WireId, reason: WireId, detail: text(1024), at: Timestamp })
+export const Rejection = Schema.Struct({
+  rollout_id: WireId,
+  reason: WireId,
+  detail: text(rejectionDetailLimit),
+  at: Timestamp
+})
 export type Rejection = typeof Rejection.Type
 
 /** Most digests and rejections in one heartbeat; older ones are left out first. */

@@ -51,6 +51,8 @@ export class Network {
   weather: Weather = calm
   /** Hosts that reach nobody. */
   readonly cutOff = new Set<string>()
+  /** How often each fault of the weather happened. */
+  readonly counts: Record<string, number> = {}
   readonly #dice: Dice
   readonly #trace: (line: string) => void
   readonly #inFlight = new Set<InFlight>()
@@ -99,13 +101,22 @@ export class Network {
   #carry(attempt: Attempt, host: string, peer: Peer): void {
     const dice = this.#dice
     const { answerLost, lost, repeated, slow, slowMs } = this.weather
-    const way = () => dice.chance(slow) ? dice.between(latencyMs[1], slowMs) : dice.between(...latencyMs)
+    const way = () => this.#met("delay", slow) ? dice.between(latencyMs[1], slowMs) : dice.between(...latencyMs)
     const there = way()
     const back = way()
-    if (this.cutOff.has(host) || dice.chance(lost)) return
-    const answered = !dice.chance(answerLost)
+    if (this.cutOff.has(host) || this.#met("request lost", lost)) return
+    const answered = !this.#met("answer lost", answerLost)
     this.#arrive(attempt, host, peer, there, back, answered)
-    if (dice.chance(repeated)) this.#arrive(attempt, host, peer, there + dice.between(1, slowMs), back, false)
+    if (this.#met("request repeated", repeated)) {
+      this.#arrive(attempt, host, peer, there + dice.between(1, slowMs), back, false)
+    }
+  }
+
+  /** Whether a fault of this chance happens now. */
+  #met(fault: string, chance: number): boolean {
+    const happens = this.#dice.chance(chance)
+    if (happens) this.counts[fault] = (this.counts[fault] ?? 0) + 1
+    return happens
   }
 
   #arrive(attempt: Attempt, host: string, peer: Peer, there: number, back: number, answered: boolean): void {

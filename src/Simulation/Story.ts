@@ -83,7 +83,7 @@ export function play(seed: number): Outcome {
     problems,
     history: world.trace.lines,
     lasted: world.timeline.now,
-    faults: storm.counts
+    faults: { ...storm.counts, ...world.network.counts }
   }
 }
 

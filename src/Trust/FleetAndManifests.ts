@@ -101,6 +101,27 @@ export function checkManifestFleet(manifest: RolloutManifest, fleetHash: string)
   }
 }
 
+/**
+ * A manifest sends each host where its fleet sends it, and only hosts of its channel: else two channels could pull one host
+ * apart, and neither rollout would ever end (D14).
+ */
+export function checkManifestHosts(manifest: RolloutManifest, fleet: FleetResolved): Mismatch | undefined {
+  for (const { hostname, targetClosure } of manifest.hostSet) {
+    const host = Object.hasOwn(fleet.hosts, hostname) ? fleet.hosts[hostname] : undefined
+    if (host?.channel !== manifest.channel) {
+      return {
+        reason: "manifest-other-fleet",
+        detail: `${hostname} is not on channel ${manifest.channel} in the fleet`
+      }
+    }
+    if (host.closureHash !== targetClosure) {
+      const said = host.closureHash ?? "no closure"
+      return { reason: "manifest-other-target", detail: `the fleet says ${said} for ${hostname}, not ${targetClosure}` }
+    }
+  }
+  return undefined
+}
+
 /** The entry of one host; `undefined` when the manifest does not list it. Entries are ascending by name. */
 export function hostEntry(manifest: RolloutManifest, hostname: string): HostSetEntry | undefined {
   let low = 0

@@ -28,24 +28,32 @@ export class Supervisor extends Context.Service<Supervisor, {
     Effect.gen(function*() {
       const fatal = yield* Deferred.make<never, WorkerEnded>()
       return Supervisor.of({
-        start: (name, worker) =>
-          worker.pipe(
+        start: Effect.fnUntraced(function*(name, worker) {
+          let closing = false
+          yield* worker.pipe(
             Effect.onExit((exit) =>
-              Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause) ? Effect.logDebug("worker stopped") : ended(
-                fatal,
-                name,
-                Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "it returned, which no worker may do"
-              )
+              closing && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
+                ? Effect.logDebug("worker stopped")
+                : ended(fatal, name, endOf(exit))
             ),
             Effect.annotateLogs({ worker: name }),
-            Effect.forkScoped,
-            Effect.asVoid
-          ),
+            Effect.forkScoped
+          )
+          // After the fork: it runs before the fiber is interrupted, and tells shutdown from an interruption from within.
+          yield* Effect.addFinalizer(() =>
+            Effect.sync(() => {
+              closing = true
+            })
+          )
+        }),
         fatal: Deferred.await(fatal)
       })
     })
   )
 }
+
+const endOf = (exit: Exit.Exit<unknown, unknown>): string =>
+  Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "it returned, which no worker may do"
 
 const ended = (fatal: Deferred.Deferred<never, WorkerEnded>, worker: string, message: string) =>
   Effect.logFatal("a worker ended; the program cannot go on without it").pipe(

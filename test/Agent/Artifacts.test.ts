@@ -232,7 +232,9 @@ describe("looking for something new", () => {
         assert(Result.isSuccess(yield* refresh))
         const before = peer.asked.length
         yield* accepted()
-        for (const { headers } of peer.asked.slice(before)) assert.isDefined(headers["if-none-match"])
+        const asked = peer.asked.slice(before)
+        assert.lengthOf(asked, 4)
+        for (const { headers } of asked) assert.isDefined(headers["if-none-match"])
       })
     )
   })

@@ -215,6 +215,16 @@ describe("what does not fit the wire", () => {
   })
 })
 
+describe("a rejection", () => {
+  it("is kept no longer than a heartbeat can tell it", () => {
+    const bench = new Bench()
+    bench.accept({ _tag: "RejectedDispatch", rolloutId: r1, reason: "stale", detail: "ü".repeat(100_000), at: 0 })
+    assert.isAtMost(bench.state.rejections.get(r1)?.detail.length ?? Infinity, 1024)
+    const stored = bench.writes.flatMap((write) => write._tag === "PutRejection" ? [write.rejection.detail.length] : [])
+    assert.deepStrictEqual(stored, [1024])
+  })
+})
+
 describe("delivery", () => {
   const verdict = (bench: Bench, seq: number, given: "Applied" | "Parked" | "Refused") => {
     const { kind } = bench.events().find((event) => event.seq === seq) ?? { kind: "ProbeResult" as const }
@@ -287,6 +297,43 @@ describe("delivery", () => {
       assert.strictEqual(bench.entry().lane.nextSeq, times <= 3 ? 2 : 4, `time ${times}`)
     }
     assert.strictEqual(bench.entry().record.state, "Soaking")
+  })
+})
+
+describe("rows that an outage parked", () => {
+  const park = (bench: Bench) =>
+    bench.accept({
+      _tag: "Delivered",
+      rolloutId: r1,
+      seq: 1,
+      kind: "DispatchAck",
+      verdict: { _tag: "Parked", reason: "no-verdict" }
+    })
+  const answered = (ackedThrough: Readonly<Record<string, number>> = {}) =>
+    ({ _tag: "HeartbeatAnswered", replayFrom: {}, ackedThrough, snapshots: [] }) as const
+
+  it("go again when an original control plane answers heartbeats, but not for ever", () => {
+    const bench = new Bench()
+    bench.accept(dispatch())
+    park(bench)
+    let again = 0
+    for (let n = 0; n < 10; n += 1) {
+      bench.accept(answered())
+      if (bench.entry().lane.nextSeq > 1) continue
+      again += 1
+      park(bench)
+    }
+    assert.strictEqual(again, 3)
+    assert.deepStrictEqual(bench.entry().lane.parked, [1])
+  })
+
+  it("wait for the word of a control plane that says by number what it holds", () => {
+    const bench = new Bench()
+    bench.accept(dispatch())
+    park(bench)
+    bench.accept(answered({ [r1]: 0 }))
+    bench.accept(answered())
+    assert.strictEqual(bench.entry().lane.nextSeq, 2)
   })
 })
 
@@ -405,6 +452,57 @@ describe("a soak", () => {
   })
 })
 
+describe("the journal of a soak", () => {
+  const runningTimes = (bench: Bench) =>
+    bench.rows().filter(({ entry }) => entry._tag === "Learned" && entry.fact.kind === "Soaked").length
+
+  it("takes no running time that the policy does not ask for, however long the soak is stuck", () => {
+    const bench = new Bench().soak({ policy: { ...dispatch().policy, soakMs: 0 } })
+    for (let n = 0; n < 1000; n += 1) bench.pass(5 * second).tick()
+    assert.strictEqual(bench.entry().record.state, "Soaking")
+    assert.strictEqual(runningTimes(bench), 0)
+  })
+
+  it("takes the running time until the soak has enough of it, and not for ever", () => {
+    const bench = new Bench().soak({ policy: { ...dispatch().policy, soakMs: 10 * minute } })
+    for (let n = 0; n < 2000; n += 1) bench.pass(5 * second).tick()
+    assert.isAtMost(runningTimes(bench), 11)
+    bench.sample("pass")
+    bench.tick()
+    assert.strictEqual(bench.entry().record.state, "Converged")
+    bench.checkFold()
+  })
+})
+
+describe("drift", () => {
+  it("is only found by a tick, which has just read what runs", () => {
+    const bench = new Bench().soak({ targetClosure: newSystem, observed: newSystem })
+    bench.tick(oldSystem)
+    // The disk was full for two minutes: no tick was decided, and what was read last is old.
+    bench.pass(2 * minute).sample("pass")
+    assert.strictEqual(bench.entry().record.state, "Soaking")
+    bench.tick(newSystem)
+    assert.strictEqual(bench.entry().record.state, "Converged")
+  })
+})
+
+describe("a step of the wall clock while a probe fails", () => {
+  it("does not make the failure a sustained one; the threshold is waited out once more", () => {
+    const bench = new Bench().soak()
+    bench.tick()
+    bench.sample("fail")
+    bench.wall += 60 * minute
+    for (let at = 0; at < 25; at += 5) {
+      bench.pass(5 * second).tick()
+      bench.sample("fail")
+      assert.strictEqual(bench.entry().record.state, "Soaking", `${at} s`)
+    }
+    bench.pass(15 * second).tick()
+    assert.strictEqual(bench.entry().record.state, "Failed")
+    bench.checkFold()
+  })
+})
+
 describe("retention", () => {
   /** r1 converged and delivered; r2 superseded it and converged an hour later. */
   const history = (ackedThrough?: number) => {
@@ -439,6 +537,25 @@ describe("retention", () => {
     bench.accept({ _tag: "HeartbeatAnswered", replayFrom: {}, ackedThrough: { [r1]: 99 }, snapshots: [] })
     bench.tick()
     assert.isTrue(isSummarised(bench))
+  })
+
+  it("gives up the oldest closed rollouts that are never acknowledged, beyond 64 of them", () => {
+    const bench = new Bench()
+    const id = (n: number) => `stable@${n.toString(16)}`
+    for (let n = 1; n <= 70; n += 1) {
+      bench.soak({ rolloutId: id(n), signedAt: n, dispatchedAt: bench.wall }, [])
+      bench.pass(2 * minute).tick()
+    }
+    const summarised = () => bench.writes.flatMap((write) => write._tag === "Summarise" ? [write.row.rolloutId] : [])
+    for (let n = 0; n < 100; n += 1) bench.tick()
+    assert.deepStrictEqual(summarised(), [], "not before their time")
+    bench.pass(40 * day)
+    for (let n = 0; n < 100; n += 1) bench.tick()
+    assert.deepStrictEqual(summarised(), [1, 2, 3, 4, 5].map(id), "70, less the current one, less 64")
+    const { lane, record } = bench.entry(id(1))
+    assert.strictEqual(lane.nextSeq, record.lastEventSeq + 1, "nothing of it can be sent any more")
+    bench.accept({ _tag: "HeartbeatAnswered", replayFrom: { [id(1)]: 1 }, ackedThrough: {}, snapshots: [] })
+    assert.strictEqual(bench.entry(id(1)).lane.nextSeq, record.lastEventSeq + 1)
   })
 
   it("keeps the rows of the current rollout for ever", () => {

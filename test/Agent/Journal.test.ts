@@ -30,6 +30,7 @@ const durable = (state: State) => ({
   ...state,
   observed: undefined,
   observedSince: 0,
+  clock: undefined,
   rollouts: entriesOf(state).map(({ bookkeeping, lane, record }) => {
     const { resent: _, ...kept } = lane
     return { bookkeeping, lane: kept, record }
@@ -191,6 +192,21 @@ describe("a journal", () => {
       })
     })
   }
+
+  it.live("whose pages are damaged is refused by name, and is no defect", () => {
+    const disk = new MemoryDisk("journal.db")
+    const trust = new MemoryDisk("trust.db")
+    return Effect.gen(function*() {
+      yield* Effect.void.pipe(Effect.provide(Layer.fresh(journalOn(disk, trust))))
+      const image = disk.image().slice()
+      // Every page but the first, which holds the schema.
+      image.fill(0xa5, 4096)
+      disk.restore(image)
+      const refused = yield* Effect.flip(Effect.void.pipe(Effect.provide(Layer.fresh(journalOn(disk, trust)))))
+      assert.include(["JournalUnusable", "DatabaseError"], refused._tag)
+      assert.include(refused.message, "journal.db")
+    })
+  })
 
   it.effect("that is reset keeps the trust memory", () =>
     Effect.gen(function*() {

@@ -6,18 +6,20 @@ import { SystemdNotify } from "../../src/Layers/SystemdNotify.ts"
 import { temporaryDirectory } from "../support/directories.ts"
 
 /** A `systemd-notify` that writes its arguments to a file, first on PATH for the test's scope. */
-const recordingCommand = Effect.gen(function*() {
-  const directory = yield* temporaryDirectory
-  const log = join(directory, "log")
-  writeFileSync(join(directory, "systemd-notify"), `#!/bin/sh\necho "$@" >> ${log}\n`)
-  chmodSync(join(directory, "systemd-notify"), 0o755)
-  const before = process.env["PATH"]
-  yield* Effect.acquireRelease(
-    Effect.sync(() => process.env["PATH"] = `${directory}:${before}`),
-    () => Effect.sync(() => process.env["PATH"] = before)
-  )
-  return () => existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").map((line) => line.split(" ").at(-1)) : []
-})
+const recordingCommand = (first = "") =>
+  Effect.gen(function*() {
+    const directory = yield* temporaryDirectory
+    const log = join(directory, "log")
+    writeFileSync(join(directory, "systemd-notify"), `#!/bin/sh\n${first}\necho "$@" >> ${log}\n`)
+    chmodSync(join(directory, "systemd-notify"), 0o755)
+    const before = process.env["PATH"]
+    yield* Effect.acquireRelease(
+      Effect.sync(() => process.env["PATH"] = `${directory}:${before}`),
+      () => Effect.sync(() => process.env["PATH"] = before)
+    )
+    return () =>
+      existsSync(log) ? readFileSync(log, "utf8").trim().split("\n").map((line) => line.split(" ").at(-1)) : []
+  })
 
 const waitFor = (fact: () => boolean) =>
   Effect.gen(function*() {
@@ -27,16 +29,24 @@ const waitFor = (fact: () => boolean) =>
 describe("the service manager", () => {
   it.live("is told of ready and, when the scope closes, of stopping", () =>
     Effect.gen(function*() {
-      const sent = yield* recordingCommand
+      const sent = yield* recordingCommand()
       yield* Effect.flatMap(SystemdNotify, ({ ready }) => ready).pipe(
         Effect.provide(SystemdNotify.layer({ NOTIFY_SOCKET: "/run/none" }))
       )
       assert.deepStrictEqual(sent(), ["READY=1", "STOPPING=1"])
     }))
 
+  it.live("that does not listen delays the end of the program by a second at most", () =>
+    Effect.gen(function*() {
+      yield* recordingCommand("exec sleep 10")
+      const before = performance.now()
+      yield* Effect.provide(SystemdNotify, SystemdNotify.layer({ NOTIFY_SOCKET: "/run/none" }))
+      assert.isBelow(performance.now() - before, 1500)
+    }))
+
   it.live("gets at most one pulse in half of its limit, however often the program turns", () =>
     Effect.gen(function*() {
-      const sent = yield* recordingCommand
+      const sent = yield* recordingCommand()
       yield* Effect.gen(function*() {
         const { alive } = yield* SystemdNotify
         for (let i = 0; i < 1000; i++) alive()
@@ -51,7 +61,7 @@ describe("the service manager", () => {
 
   it.live("that is not there is not told, and a command that fails harms nobody", () =>
     Effect.gen(function*() {
-      const sent = yield* recordingCommand
+      const sent = yield* recordingCommand()
       const all = Effect.flatMap(SystemdNotify, ({ alive, ready }) => Effect.andThen(ready, Effect.sync(alive)))
       yield* Effect.provide(all, SystemdNotify.layer({ WATCHDOG_USEC: "1000000" }))
       assert.deepStrictEqual(sent(), [])

@@ -242,7 +242,11 @@ it("what works and may not be meant is a warning", () => {
       careful: { waves: [wave({ tags: ["nobody"] }), wave({ all: true })] },
       spare: { waves: [wave({ all: true })] }
     },
-    disruptionBudgets: [{ selector: { tags: ["nobody"] }, maxInFlight: 1 }]
+    // A budget of one host is meant; one of nobody is not.
+    disruptionBudgets: [
+      { selector: { tags: ["nobody"] }, maxInFlight: 1 },
+      { selector: { hosts: ["web-1"] }, maxInFlight: 1 }
+    ]
   })
   assert.isTrue(resolved.ok)
   assert.deepStrictEqual(lines(resolved.warnings), [

@@ -205,6 +205,11 @@ describe("rollback: by name, bounded, and only of what this record did (D10, D11
     assert.strictEqual(line(duty([entry(record, 1)], target, lost, until)), `rollback 2 → ${prior}`)
   })
 
+  it("does not wait for a clock that was set back meanwhile", () => {
+    const record = tried(unhealthy, 1)
+    assert.strictEqual(line(duty([entry(record, 1)], target, lost, t0 - 24 * 60 * 60_000)), `rollback 2 → ${prior}`)
+  })
+
   it("an unreadable link after a rollback holds, and counts as a failed one in the end", () => {
     const until = seconds(130) + settleDeadlineMs
     assert.strictEqual(

@@ -15,7 +15,21 @@ import { hostsByWave, proofOf, reportWave } from "../../src/Rollout/planner/Wave
 import { open, step } from "../../src/Rollout/Rollout.ts"
 import type { HostRecord, RolloutRecord, RolloutStateName } from "../../src/Schema/HostRecord.ts"
 import type { HostStateName } from "../../src/Schema/Wire.ts"
-import { late, minutes, pending, policy, recordIn, seconds, t0, target } from "../support/records.ts"
+import {
+  after,
+  assertState,
+  failing,
+  late,
+  minutes,
+  pending,
+  policy,
+  prior,
+  recordIn,
+  samples,
+  seconds,
+  t0,
+  target
+} from "../support/records.ts"
 
 const soakMs = policy.soakMs
 /** When a host of the fixtures, activated at t0 + 5 s, counts for its wave. */
@@ -66,7 +80,8 @@ function known(
       if (planned.hosts[hostname] === undefined) return undefined
       const state = states[hostname]
       return typeof state === "object" ? state : recordIn(state ?? "Pending", { fields: { hostname } })
-    }
+    },
+    alwaysDeclares: () => true
   }
 }
 
@@ -76,18 +91,27 @@ interface Scene {
   readonly queued?: Readonly<Record<string, { readonly rolloutId: string; readonly attempt: number }>>
   readonly now?: number
   readonly channel?: Partial<ChannelView>
-  readonly quarantine?: Partial<Record<"rollouts" | "closures", ReadonlyArray<string>>>
+  readonly quarantine?: {
+    readonly rollouts?: Readonly<Record<string, ReadonlyArray<string>>>
+    readonly closures?: ReadonlyArray<string>
+  }
 }
 
 function scene(given: Scene): PlanView {
   const inForce = "manifest" in given ? given.manifest : manifest()
   return {
     now: given.now ?? late,
-    channels: [{ channel: "stable", ...(inForce === undefined ? {} : { manifest: inForce }), ...given.channel }],
+    channels: [{
+      channel: "stable",
+      ...(inForce === undefined ? {} : { manifest: inForce, current: inForce.rolloutId }),
+      ...given.channel
+    }],
     rolloutOf: (id) => given.rollouts?.find(({ record }) => record.rolloutId === id),
     dispatchOf: (hostname) => given.queued?.[hostname],
     quarantine: {
-      rollouts: new Set(given.quarantine?.rollouts),
+      rollouts: new Map(
+        Object.entries(given.quarantine?.rollouts ?? {}).map(([id, closures]) => [id, new Set(closures)])
+      ),
       closures: new Set(given.quarantine?.closures)
     }
   }
@@ -228,7 +252,42 @@ describe("waves (D11, D12, D15)", () => {
     ["Converged, but the agent says otherwise", { ...converged, diverged: true }, late, "Missing"]
   ]
   it.each(proofs)("%s", (_, record, now, expected) => {
-    assert.strictEqual(proofOf(record, now)._tag, expected)
+    assert.strictEqual(proofOf(record, true, now)._tag, expected)
+  })
+
+  /** As an agent of the original without a health-checks file reports it: nothing was declared, nothing was probed. */
+  const silent = assertState(
+    after(
+      pending(),
+      [samples.DispatchAck, samples.ActivationStarted, samples.ActivationCompleted, samples.Converged],
+      { origin: "Remote" }
+    ),
+    "Converged"
+  )
+
+  const undeclared: ReadonlyArray<[string, HostRecord, boolean, number, string]> = [
+    ["is enough from an agent of the original, after its soak", silent, false, proven, "Proven"],
+    ["is not enough before the soak is over here", silent, false, proven - 1, "Due"],
+    ["is not enough from one that always declares", silent, true, late, "Missing"],
+    ["is not enough on another closure", { ...silent, currentClosure: prior }, false, late, "Missing"]
+  ]
+  it.each(undeclared)("a convergence without a declared topology %s", (_, record, alwaysDeclares, now, expected) => {
+    assert.strictEqual(proofOf(record, alwaysDeclares, now)._tag, expected)
+  })
+
+  it("a failing probe of an agent of the original stands against its convergence, declared or not", () => {
+    const failed = after(
+      pending(),
+      [
+        samples.DispatchAck,
+        samples.ActivationStarted,
+        samples.ActivationCompleted,
+        failing(seconds(10)),
+        samples.Converged
+      ],
+      { origin: "Remote" }
+    )
+    assert.strictEqual(proofOf(failed, false, late)._tag, "Missing")
   })
 
   it("waits for reboot of what was deferred, by name", () => {
@@ -324,6 +383,7 @@ describe("waves (D11, D12, D15)", () => {
     const states = Object.fromEntries(["a", "b", "c", "d", "e"].map((name) => [name, converged]))
     assert.strictEqual(report(states, proven - 1).earliestAt, proven)
     assert.isTrue(report({ ...states, a: { ...converged, unproven: true } }, late).converged)
+    assert.isFalse(report({ ...states, b: "Soaking" }, proven - 1).converged, "one that has not converged is enough")
   })
 })
 
@@ -348,8 +408,8 @@ describe("gates", () => {
     assert.deepStrictEqual(lines(plan(scene({ rollouts: [stopped] }))), [])
   })
 
-  it("quarantine holds by (channel, ref) and by closure", () => {
-    for (const quarantine of [{ rollouts: ["stable@aa11"] }, { closures: [target] }]) {
+  it("quarantine holds by (channel, ref) while the manifest names what failed, and by closure", () => {
+    for (const quarantine of [{ rollouts: { "stable@aa11": [target] } }, { closures: [target] }]) {
       const result = plan(scene({
         rollouts: [known(rollout("Active"))],
         quarantine,
@@ -358,8 +418,28 @@ describe("gates", () => {
       assert.deepStrictEqual(lines(result), ["revoke canary"])
       assert.strictEqual(waiting(result)[0], "a: quarantine")
     }
-    const others = { rollouts: ["edge@aa11"], closures: ["other"] }
+    const others = { rollouts: { "edge@aa11": [target] }, closures: ["other"] }
     assert.include(lines(plan(scene({ quarantine: others }))), "dispatch canary #1")
+  })
+
+  it("quarantine of a ref ends when the ref is published again with repaired targets (P-20)", () => {
+    const quarantine = { rollouts: { "stable@aa11": ["broken"] }, closures: ["broken"] }
+    const result = plan(scene({ rollouts: [known(rollout("Active"))], quarantine }))
+    assert.include(lines(result), "dispatch canary #1")
+  })
+
+  it("quarantine holds hosts whose own closure is well while another of the manifest is not, and says which", () => {
+    const planned = topology(waves)
+    const mixed = { ...planned, hosts: { ...planned.hosts, e: { wave: 2, targetClosure: "broken" } } }
+    const result = plan(scene({
+      manifest: manifest({ plan: mixed }),
+      rollouts: [known(rollout("Active"), {}, mixed)],
+      quarantine: { rollouts: { "stable@aa11": ["broken"] }, closures: ["broken"] }
+    }))
+    assert.deepStrictEqual(lines(result), [])
+    const canary = result.verdicts.find(({ hostname }) => hostname === "canary")?.verdict
+    assert.include(canary?.because, "stable@aa11 is quarantined: broken, which its manifest names")
+    assert.strictEqual(canary?.clearedBy, "publishing a manifest that no longer names broken")
   })
 
   it("a database that may have lost another waits for the digests of all, or for the grace (D6)", () => {
@@ -397,7 +477,7 @@ describe("gates", () => {
       rollout: rollout("Failed"),
       progress: reportWave(known(rollout("Active")), hostsByWave(topology(waves)), late),
       recovering: { untilAt: late + 1, missingHosts: ["a"] },
-      quarantine: { rollouts: new Set<string>(), closures: new Set([target]) },
+      quarantined: new Set([target]),
       now: late
     }
     const spoken = gates.map((gate) => {
@@ -482,7 +562,8 @@ describe("dispatch (D8)", () => {
       recordOf: () => {
         asked++
         return record
-      }
+      },
+      alwaysDeclares: () => true
     }
     const result = plan(scene({ manifest: manifest({ plan: planned }), rollouts: [big] }))
     assert.strictEqual(result.actions.length, 5000)

@@ -13,6 +13,7 @@ describe("the supervisor", () => {
         "a defect": Effect.die(new Error("no such slot")),
         "an error": Effect.fail("gave up"),
         "a return": Effect.void,
+        "an interruption from within": Effect.interrupt,
         "a late defect": Effect.andThen(Effect.sleep("1 hour"), Effect.die(new Error("late")))
       }
       for (const [name, worker] of Object.entries<Effect.Effect<unknown, unknown>>(ends)) {
@@ -21,7 +22,7 @@ describe("the supervisor", () => {
             yield* supervisor.start("healthy", Effect.never)
             yield* supervisor.start(name, worker)
             const fatal = yield* Effect.forkChild(Effect.flip(supervisor.fatal))
-            yield* TestClock.adjust("2 hours")
+            while (fatal.pollUnsafe() === undefined) yield* TestClock.adjust("1 hour")
             return yield* Fiber.join(fatal)
           })
         )

@@ -34,11 +34,15 @@ describe("a history in which everything goes wrong that may", () => {
   it.skipIf(only !== undefined)("the seeds together met every kind of fault", () => {
     assert.deepStrictEqual([...faults.keys()].toSorted(), [
       "agent crash",
+      "answer lost",
       "commit error",
       "control plane crash",
       "cut off",
+      "delay",
       "full disk",
       "lost disk",
+      "request lost",
+      "request repeated",
       "restart"
     ])
   })

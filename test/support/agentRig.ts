@@ -97,6 +97,8 @@ export class Rig {
   readonly trustDisk = new MemoryDisk("trust.db")
   readonly host: MemoryHost
   readonly probes: MemoryProbes
+  /** What the question before each switch is answered. */
+  guard: GuardVerdict
   /** How far the wall clock of the agent was stepped. */
   wallStepMs = 0
   private readonly options: RigOptions
@@ -104,6 +106,7 @@ export class Rig {
   constructor(options: RigOptions = {}) {
     this.options = options
     this.host = new MemoryHost({ initial: oldSystem, ...(options.host === undefined ? {} : { script: options.host }) })
+    this.guard = options.guard ?? { _tag: "Holds" }
     this.probes = new MemoryProbes(options.checks ?? {}, options.probes)
   }
 
@@ -124,7 +127,7 @@ export class Rig {
       core.pipe(Layer.provideMerge(journal), Layer.provideMerge(Settings.layer(config))),
       memoryActivator(this.host),
       memoryProbes(this.probes),
-      SwitchGuard.layerOf(this.options.guard ?? { _tag: "Holds" })
+      SwitchGuard.layerOf(() => this.guard)
     )
   }
 

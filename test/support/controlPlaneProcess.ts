@@ -30,7 +30,7 @@ export interface Running {
   readonly ended: Effect.Effect<Ended>
 }
 
-/** Runs the program with these arguments; killed with the scope. */
+/** Runs the program with these arguments; killed with the scope. Sources run with this Node, anything else by itself. */
 export const launch = (
   args: ReadonlyArray<string>,
   env: Readonly<Record<string, string>> = {},
@@ -38,7 +38,10 @@ export const launch = (
 ) =>
   Effect.acquireRelease(
     Effect.sync((): Running => {
-      const child = spawn(process.execPath, [program, ...args], {
+      const [command, source] = program.endsWith(".ts")
+        ? [process.execPath, [program]] as const
+        : [program, []] as const
+      const child = spawn(command, [...source, ...args], {
         env: { PATH: "", ...env },
         stdio: ["ignore", "pipe", "pipe"]
       })

@@ -42,7 +42,7 @@ export const freePort = Effect.callback<number>((resume) => {
 })
 
 /** Waits for a fact; the failure says which one, and what was seen instead. */
-export const eventually = (what: string, fact: () => unknown, seconds = 25): Effect.Effect<void> => {
+export const eventually = (what: string, fact: () => unknown, seconds = 60): Effect.Effect<void> => {
   const look: Effect.Effect<void> = Effect.suspend(() =>
     fact() === true ? Effect.void : Effect.andThen(Effect.sleep(20), look)
   )
@@ -57,7 +57,7 @@ export const eventuallyIs = <A>(
   what: string,
   ask: Effect.Effect<A, unknown>,
   is: (found: A) => boolean,
-  seconds = 25
+  seconds = 60
 ): Effect.Effect<A> => {
   let last: unknown
   const look: Effect.Effect<A> = Effect.matchEffect(ask, {
@@ -81,6 +81,8 @@ export interface FleetOptions {
   readonly policy?: Partial<DeclaredPolicy>
   /** Options of the control plane over the shortened ones. */
   readonly controlPlane?: Readonly<Record<string, unknown>>
+  /** What runs as the agent; its sources when nothing is said. */
+  readonly agentProgram?: string
 }
 
 /** Seconds; long enough to be seen, short enough to wait for. */
@@ -256,7 +258,11 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
     /** Starts an agent. `given`: options over the shortened ones. */
     agent: Effect.fnUntraced(function*(host: string, given: Readonly<Record<string, unknown>> = {}) {
       const config = yield* agentConfig(host, given)
-      return yield* launch(["run", "--config", config], { PATH: process.env["PATH"] ?? "" }, agentMain)
+      return yield* launch(
+        ["run", "--config", config],
+        { PATH: process.env["PATH"] ?? "" },
+        options.agentProgram ?? agentMain
+      )
     }),
 
     /** Ends a process by a signal and waits until it is gone. */

@@ -15,7 +15,7 @@ import { ArtifactCache } from "../../src/Layers/Disk/ArtifactCache.ts"
 import { TrustFile } from "../../src/Layers/Disk/TrustFile.ts"
 import type { Activator } from "../../src/Layers/Host/Activator.ts"
 import { Facts } from "../../src/Layers/Host/Facts.ts"
-import { Exchange, ExchangeError, type ExchangeRequest } from "../../src/Layers/Net/Exchange.ts"
+import { Exchange, ExchangeError, type ExchangeRequest, type SendOptions } from "../../src/Layers/Net/Exchange.ts"
 import { allCapabilities, capabilitiesHeader } from "../../src/Schema/Wire.ts"
 import { type SignedBytes, trustJson } from "./artifacts.ts"
 
@@ -35,6 +35,7 @@ export interface Asked {
   readonly path: string
   readonly headers: Readonly<Record<string, string>>
   readonly text: string
+  readonly options: SendOptions
 }
 
 /** `nth`: how many requests of this path came before, from 0. */
@@ -89,14 +90,15 @@ export class Peer {
     return this.at(path).map(({ text }) => JSON.parse(text))
   }
 
-  private send = (request: ExchangeRequest) =>
+  private send = (request: ExchangeRequest, options: SendOptions) =>
     Effect.gen({ self: this }, function*() {
       const asked: Asked = {
         at: Math.floor(yield* Clock.currentTimeMillis),
         method: request.method,
         path: request.path,
         headers: request.headers,
-        text: new TextDecoder().decode(request.body)
+        text: new TextDecoder().decode(request.body),
+        options
       }
       const nth = this.at(request.path).length
       this.asked.push(asked)

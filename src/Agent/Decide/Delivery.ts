@@ -2,9 +2,9 @@
  * What became of the rows that were sent, and which are sent again (D4–D6). A row is delivered when the control plane
  * answered for it; it is resent whenever the control plane shows that it lacks it.
  */
-import type { AgentEventKind, HostRolloutSnapshot } from "../../Schema/Wire.ts"
+import type { AgentEventKind } from "../../Schema/Wire.ts"
 import { accepted, type Answer, type Delivered, type HeartbeatAnswered, refused } from "../Input.ts"
-import type { RolloutEntry } from "../State.ts"
+import { entriesOf, type RolloutEntry } from "../State.ts"
 import type { Delivery } from "../Write.ts"
 import type { Draft } from "./Draft.ts"
 
@@ -57,7 +57,7 @@ export function delivered(draft: Draft, input: Delivered): Answer {
       break
     case "Refused":
       mark(draft, entry, "refused", input.verdict.reason)
-      draft.setLane(entry, { ...next, refused: lane.refused + 1 })
+      draft.setLane(entry, next)
       draft.tell("warning", "event refused", { ...eventFields(input), reason: input.verdict.reason })
       diverge(draft, input)
       break
@@ -113,15 +113,26 @@ export function heartbeatAnswered(draft: Draft, input: HeartbeatAnswered): Answe
     const entry = draft.entry(rolloutId)
     if (entry !== undefined) rewind(draft, entry, from)
   }
-  for (const snapshot of input.snapshots) compare(draft, snapshot)
+  for (const { lastEventSeq, rolloutId } of input.snapshots) compare(draft, rolloutId, lastEventSeq)
+  if (input.held !== undefined) compare(draft, input.held.rolloutId, input.held.seq)
+  for (const entry of entriesOf(draft.state)) resendParked(draft, entry)
   return accepted
 }
 
-/** A snapshot behind us asks for our events; one of a rollout we do not know is only a floor for its numbers (D6). */
-function compare(draft: Draft, snapshot: HostRolloutSnapshot): void {
-  const entry = draft.entry(snapshot.rolloutId)
-  if (entry !== undefined) resend(draft, entry, snapshot.lastEventSeq + 1)
-  else raiseFloor(draft, snapshot.rolloutId, snapshot.lastEventSeq)
+/**
+ * The original never says by number what it lacks, so nobody would ask for rows that an outage parked (a certificate that had
+ * run out, a proxy in between): they go again when it answers heartbeats, as often as its snapshots could ask for it.
+ */
+function resendParked(draft: Draft, entry: RolloutEntry): void {
+  const [first] = entry.lane.parked
+  if (first !== undefined && entry.lane.ackedThrough === undefined) resend(draft, entry, first)
+}
+
+/** A number behind ours asks for our events; one of a rollout we do not know is only a floor for its numbers (D2, D6). */
+function compare(draft: Draft, rolloutId: string, seq: number): void {
+  const entry = draft.entry(rolloutId)
+  if (entry !== undefined) resend(draft, entry, seq + 1)
+  else raiseFloor(draft, rolloutId, seq)
 }
 
 /** A floor only rises: a number that the control plane has seen once is never used again (D2). */

@@ -5,7 +5,7 @@
 import { newPending } from "../../Rollout/Host.ts"
 import { admit } from "../../Rollout/Owed.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
-import { heartbeatListLimit } from "../../Schema/Wire.ts"
+import { heartbeatListLimit, rejectionDetailLimit } from "../../Schema/Wire.ts"
 import {
   accepted,
   type Activate,
@@ -127,7 +127,8 @@ export function observe(draft: Draft, observed: string | undefined): void {
 
 /** Latest per rollout, at most as many as a heartbeat carries; the oldest makes room (D8). */
 export function reject(draft: Draft, input: RejectedDispatch): Answer {
-  const { _tag, ...rejection } = input
+  const { at, reason, rolloutId } = input
+  const rejection = { rolloutId, reason, detail: input.detail.slice(0, rejectionDetailLimit).toWellFormed(), at }
   const rejections = new Map(draft.state.rejections)
   rejections.delete(input.rolloutId)
   for (const id of rejections.keys()) {

@@ -117,7 +117,7 @@ export class Draft {
     this.writes.push({ _tag: "AppendRow", row })
     this.put({
       ...result.folded,
-      lane: before?.lane ?? { nextSeq: seq, firstKeptSeq: seq, parked: [], refused: 0 },
+      lane: before?.lane ?? { nextSeq: seq, firstKeptSeq: seq, parked: [] },
       transient: transientOf(record, before, this.now)
     })
     if (event !== undefined) this.ring("outbound")

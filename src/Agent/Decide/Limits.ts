@@ -12,5 +12,14 @@ export const flapGapMs = 15_000
 /** How often the running time of a soak is journaled: what a crash can cost a soak. */
 export const soakJournalMs = 60_000
 
+/** The two clocks may differ by so much between two readings before the wall clock is said to have stepped. */
+export const clockStepMs = 2_000
+
+/**
+ * Closed rollouts of which the control plane never acknowledged every row, kept beyond their time; older ones are given up.
+ * As many as a heartbeat can tell of: of one that it cannot name, nobody can ask for a row.
+ */
+export const unacknowledgedLimit = 64
+
 /** Rollouts whose rows were replaced by a summary; older ones are forgotten. As many as a heartbeat can tell of. */
 export const summaryLimit = 64

@@ -1,13 +1,13 @@
 /**
  * How long rows are kept (D6): until the control plane has acknowledged them and a while after a later rollout ended here;
- * then one row stands for them, and stays in the digest. The number of those is bounded too. One rollout at a time, so that
- * a commit stays small.
+ * then one row stands for them, and stays in the digest. Both are bounded: the oldest rollouts that are never acknowledged
+ * are given up, with a warning, and the oldest summaries forgotten. One rollout at a time, so that a commit stays small.
  */
 import type { RolloutEntry } from "../State.ts"
 import { entriesOf } from "../State.ts"
 import { raiseFloor } from "./Delivery.ts"
 import type { Draft } from "./Draft.ts"
-import { type Limits, summaryLimit } from "./Limits.ts"
+import { type Limits, summaryLimit, unacknowledgedLimit } from "./Limits.ts"
 
 /** A control plane that never acknowledges by number (the original) has acknowledged what it answered with success. */
 function isAcknowledged({ lane, record }: RolloutEntry): boolean {
@@ -31,8 +31,18 @@ export function retain(draft: Draft, limits: Limits): void {
   const summaries = all.filter(isSummary)
   const oldest = summaries.toSorted((a, b) => a.record.dispatchedAt - b.record.dispatchedAt)[0]
   if (oldest !== undefined && summaries.length > summaryLimit) return forget(draft, oldest)
-  const next = all.find((entry) => !isSummary(entry) && isAcknowledged(entry) && isOutlived(entry, all, before))
-  if (next !== undefined) summarise(draft, next)
+  const outlived = all.filter((entry) => !isSummary(entry) && isOutlived(entry, all, before))
+  const next = outlived.find(isAcknowledged)
+  if (next !== undefined) return summarise(draft, next)
+  const lost = outlived.toSorted((a, b) => a.record.dispatchedAt - b.record.dispatchedAt)[0]
+  if (lost === undefined || outlived.length <= unacknowledgedLimit) return
+  draft.tell("warning", "rows that were never acknowledged are given up", {
+    rolloutId: lost.record.rolloutId,
+    reason: "never-acknowledged",
+    undelivered: lost.record.lastEventSeq + 1 - lost.lane.nextSeq,
+    parked: lost.lane.parked.length
+  })
+  summarise(draft, lost)
 }
 
 function summarise(draft: Draft, entry: RolloutEntry): void {
@@ -43,8 +53,9 @@ function summarise(draft: Draft, entry: RolloutEntry): void {
     _tag: "Summarise",
     row: { rolloutId, attempt, at: wall, now: wall, entry: { _tag: "Summarised", record, bookkeeping } }
   })
-  draft.setLane(entry, { ...lane, firstKeptSeq: record.lastEventSeq + 1, refused: 0 })
-  draft.tell("info", "rows of an old rollout summarised", { rolloutId, rows: lane.nextSeq - lane.firstKeptSeq })
+  const beyond = record.lastEventSeq + 1
+  draft.setLane(entry, { ...lane, nextSeq: beyond, firstKeptSeq: beyond, parked: [] })
+  draft.tell("info", "rows of an old rollout summarised", { rolloutId, rows: beyond - lane.firstKeptSeq })
 }
 
 /** Its numbers are never used again, even when the same rollout comes back (D2). */

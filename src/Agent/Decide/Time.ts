@@ -3,16 +3,17 @@
  * the end of a deferral. Every such event is folded in the batch that made it due (house rule 5).
  */
 import type { Now } from "../../Reducer.ts"
-import { advance, type Settle, soakLeft } from "../../Rollout/Owed.ts"
+import { advance, driftGraceMs, type Settle, soakLeft } from "../../Rollout/Owed.ts"
 import { accepted, type Answer, type Tick } from "../Input.ts"
 import { currentEntry, entriesOf, type RolloutEntry, type State } from "../State.ts"
 import { observe } from "./Dispatch.ts"
 import type { Draft } from "./Draft.ts"
-import { type Limits, soakJournalMs } from "./Limits.ts"
+import { clockStepMs, type Limits, soakJournalMs } from "./Limits.ts"
 import { releaseHeld } from "./Probes.ts"
 import { retain } from "./Retention.ts"
 
 export function tick(draft: Draft, input: Tick, limits: Limits): Answer {
+  readClocks(draft)
   observe(draft, input.observed)
   if (soakOn(draft)) followUps(draft)
   retain(draft, limits)
@@ -43,9 +44,13 @@ function soakOn(draft: Draft): boolean {
   return true
 }
 
+const soakedEnough = ({ record }: RolloutEntry): boolean =>
+  record.state === "Soaking" && record.soakedMs >= record.policy.soakMs
+
 function journalSoak(draft: Draft, entry: RolloutEntry): void {
   const { record } = accrued(entry, draft.now)
-  if (record.state !== "Soaking" || record.soakedMs === 0) return
+  // What the policy asks for is enough: a soak that is stuck must not fill the journal.
+  if (record.state !== "Soaking" || record.soakedMs === 0 || soakedEnough(entry)) return
   const { rolloutId, soakedMs } = record
   draft.learn(rolloutId, { kind: "Soaked", soakedMs })
   const after = draft.entry(rolloutId)
@@ -56,12 +61,34 @@ function due(draft: Draft): Settle | undefined {
   const { observed, observedSince } = draft.state
   const entries = entriesOf(draft.state).map((entry) => accrued(entry, draft.now))
   const duty = advance(entries, { running: observed, since: observedSince }, draft.now.wall)
-  return duty._tag === "Settle" ? duty : undefined
+  return duty._tag === "Settle" && !comesOfAStep(draft, duty) ? duty : undefined
 }
 
 /**
- * Convergence needs a closure that was read just now, so only a tick may find it. What else a tick may find, a probe
- * sample may find too: `failures`.
+ * After a step of the wall clock (a time server's first word after the boot, a host that slept) the times of before mean
+ * nothing to a failure's duration: it is believed when it has lasted once more, by the clock that does not step.
+ */
+function comesOfAStep(draft: Draft, { event, rolloutId }: Settle): boolean {
+  const steppedAt = draft.state.clock?.steppedAt
+  const record = draft.entry(rolloutId)?.record
+  if (event.kind !== "Failed" || steppedAt === undefined || record?.state !== "Soaking") return false
+  const lasts = event.cause === "closure-drift" ? driftGraceMs : record.policy.sustainedFailureMs
+  return draft.now.monotonic - steppedAt < lasts
+}
+
+/** Notes whether the wall clock stepped since the last reading; the first reading of a process cannot know. */
+export function readClocks(draft: Draft): void {
+  const { monotonic, wall } = draft.now
+  const { clock } = draft.state
+  const offset = wall - monotonic
+  const stepped = clock !== undefined && Math.abs(offset - clock.offset) >= clockStepMs
+  const steppedAt = stepped ? monotonic : clock?.steppedAt
+  draft.state = { ...draft.state, clock: { offset, ...(steppedAt === undefined ? {} : { steppedAt }) } }
+}
+
+/**
+ * Convergence and drift need a closure that was read just now, so only a tick may find them. A sustained failure is found by
+ * a probe sample too: `failures`.
  */
 export function followUps(draft: Draft): void {
   const first = due(draft)
@@ -72,10 +99,10 @@ export function followUps(draft: Draft): void {
   if (settle !== undefined) decide(draft, settle)
 }
 
-/** Sustained failure and drift, as soon as the sample that shows them is journaled. */
+/** Sustained failure, as soon as the sample that shows it is journaled. */
 export function failures(draft: Draft): void {
   const settle = due(draft)
-  if (settle?.event.kind === "Failed") decide(draft, settle)
+  if (settle?.event.kind === "Failed" && settle.event.cause !== "closure-drift") decide(draft, settle)
 }
 
 function decide(draft: Draft, { event, rolloutId }: Settle): void {

@@ -18,8 +18,7 @@ const RolloutRow = Schema.Struct({
   folded: Schema.String,
   acked_through: Schema.NullOr(number),
   next_seq: Schema.NullOr(number),
-  first_seq: Schema.NullOr(number),
-  refused: number
+  first_seq: Schema.NullOr(number)
 })
 const SeqRow = Schema.Struct({ rollout_id: Schema.String, seq: number })
 const RejectionRow = Schema.Struct({
@@ -78,8 +77,7 @@ function loadRollouts(sql: Sql): ReadonlyMap<string, RolloutEntry> {
     sql.all(
       `SELECT rollout_id, folded, acked_through,
         (SELECT min(seq) FROM events WHERE rollout = r.id AND delivery = 'pending') AS next_seq,
-        (SELECT min(seq) FROM events WHERE rollout = r.id) AS first_seq,
-        (SELECT count(*) FROM events WHERE rollout = r.id AND delivery = 'refused') AS refused
+        (SELECT min(seq) FROM events WHERE rollout = r.id) AS first_seq
        FROM rollouts r ORDER BY rollout_id`
     )
   )
@@ -90,7 +88,6 @@ function loadRollouts(sql: Sql): ReadonlyMap<string, RolloutEntry> {
       nextSeq: row.next_seq ?? beyond,
       firstKeptSeq: row.first_seq ?? beyond,
       parked: (parked.get(row.rollout_id) ?? []).map(({ seq }) => seq),
-      refused: row.refused,
       ...(row.acked_through === null ? {} : { ackedThrough: row.acked_through })
     }
     return [row.rollout_id, { ...folded, lane, transient: { probes: new Map() } }]
@@ -122,14 +119,12 @@ export function allRows(sql: Sql): ReadonlyArray<Row> {
   }))
 }
 
-/** The event of a row that is kept; asking for another one is a defect. */
-export function eventOf(sql: Sql, rolloutId: string, seq: number): AgentEvent {
+/** The event of a row; `undefined` when the row is not kept any more. */
+export function eventOf(sql: Sql, rolloutId: string, seq: number): AgentEvent | undefined {
   const row = sql.get(
     "SELECT entry FROM events WHERE rollout = (SELECT id FROM rollouts WHERE rollout_id = ?) AND seq = ?",
     rolloutId,
     seq
   )
-  const event = row === undefined ? undefined : wireEventOf(decodeEntry(row["entry"]))
-  if (event === undefined) throw new Error(`the journal holds no event ${seq} of ${rolloutId}`)
-  return event
+  return row === undefined ? undefined : wireEventOf(decodeEntry(row["entry"]))
 }

@@ -55,8 +55,13 @@ export class MemoryDisk {
 
   /** The disk is as it was when the image was taken, as after a restored backup. Only while no process has it open. */
   restore(image: Uint8Array): void {
-    this.connection = new DatabaseSync(":memory:")
+    this.wipe()
     this.connection.deserialize(image)
+  }
+
+  /** The disk is new. Only while no process has it open. */
+  wipe(): void {
+    this.connection = new DatabaseSync(":memory:")
   }
 
   private ioError(): DatabaseError {

@@ -6,7 +6,7 @@ import { Schema } from "effect"
 import type { DatabaseSync, SQLInputValue, SQLOutputValue, StatementSync } from "node:sqlite"
 import { CommitHeld } from "./CommitHeld.ts"
 
-/** The database cannot be used. At start a configuration error (exit 78); later it ends the process. */
+/** The database cannot be used; it ends the process. A restart mends `database-failed` alone: the others need a person. */
 export class DatabaseError extends Schema.TaggedError<DatabaseError>()("DatabaseError", {
   reason: Schema.Literals(["database-corrupt", "database-failed", "database-foreign", "database-other-major"]),
   file: Schema.String,

@@ -46,8 +46,8 @@ const stderrTailBytes = 500
 /** The supervisor answers after two flushes; a disk that takes longer is broken. */
 const handshakeMs = 30_000
 const pollMs = 50
-/** How long a lock whose holder is none of our unfinished switches is waited for. */
-const endingMs = 2_000
+/** How long a lock whose holder is none of our unfinished switches is waited for; nothing interrupts it, shutdown included. */
+const endingMs = 1_000
 /** Between two TERMs of a cancellation; a multiple of `pollMs`. */
 const resendMs = 250
 /** Beyond the grace, for the supervisor to write its result. */
@@ -61,6 +61,9 @@ function recordName(id: SwitchId): string {
   const unique = createHash("sha256").update(id.rolloutId).digest("hex").slice(0, 16)
   return `${readable}.${unique}.${id.attempt}.${id.purpose}.${id.run}`
 }
+
+/** What a supervisor writes as its result, with the exit code or the number of the signal. */
+const resultShape = /^(?:(exited|killed) ([0-9]{1,3})|timeout)$/
 
 const seconds = (ms: number): string => String(ms / 1000)
 const signalName = (number: number): string =>
@@ -158,17 +161,17 @@ export class DetachedSwitches {
   }
 
   #parse(line: string, stderrTail: string): SwitchResult {
-    const [word, number] = line.split(" ")
+    const found = resultShape.exec(line)
+    // Not written by a supervisor: what the switch did is unknown (house rule 8).
+    if (found === null) return { _tag: "Lost" }
+    const [, word, number] = found
     switch (word) {
       case "exited":
         return { _tag: "Exited", code: Number(number), stderrTail }
       case "killed":
         return { _tag: "Killed", signal: signalName(Number(number)), stderrTail }
-      case "timeout":
-        return { _tag: "TimedOut", stderrTail }
       default:
-        // Not written by a supervisor: what the switch did is unknown (house rule 8).
-        return { _tag: "Lost" }
+        return { _tag: "TimedOut", stderrTail }
     }
   }
 

@@ -6,8 +6,10 @@
  *
  * Rolling back is `set` of the recorded closure by name, never "the generation before": that one may be anything.
  */
+import { Schema } from "effect"
 import { readdir, symlink } from "node:fs/promises"
 import { basename, dirname, join, resolve } from "node:path"
+import { WireClosure } from "../../Schema/Primitives.ts"
 import { errorCode } from "../Disk/AtomicFile.ts"
 import { readLink, removeDurably, replaceLink, syncPath } from "./DurableFiles.ts"
 
@@ -23,12 +25,14 @@ const linkName = (number: number): string => `system-${number}-link`
 /** Another process may take the same number; each try looks anew. */
 const numberingAttempts = 16
 
-/** The closure that a link into the store names; `undefined` when it names anything else. */
+const isNameOfTheWire = Schema.is(WireClosure)
+
+/** The closure that a link into the store names; `undefined` when it names anything else, or what no event can carry. */
 async function closureBehind(link: string, storeDirectory: string): Promise<string | undefined> {
   const target = await readLink(link)
   if (target === undefined) return undefined
   const path = resolve(dirname(link), target)
-  return dirname(path) === resolve(storeDirectory) ? basename(path) : undefined
+  return dirname(path) === resolve(storeDirectory) && isNameOfTheWire(basename(path)) ? basename(path) : undefined
 }
 
 /** The closure behind `current-system`. */

@@ -7,9 +7,10 @@
  * Failures: `artifact-absent` when a file is not there (yet), `artifact-unreachable` for everything else, worth another try.
  */
 import { Context, Effect, Layer, Schema } from "effect"
-import { readFileSync, statSync } from "node:fs"
+import { statSync } from "node:fs"
 import { open } from "node:fs/promises"
 import { join } from "node:path"
+import { readSmallFile } from "../Disk/SmallFile.ts"
 
 /** An artifact and its signature as received. The same object as long as neither has changed. */
 export interface FetchedArtifact {
@@ -186,7 +187,7 @@ const bearer = (
   if (tokenFile === undefined) return Effect.succeed({})
   if (!url.startsWith("https://")) return Effect.fail(unreachable(`${url}: a token is not sent over plain http`))
   return Effect.try({
-    try: () => ({ authorization: `Bearer ${readFileSync(tokenFile, "utf8").trim()}` }),
+    try: () => ({ authorization: `Bearer ${readSmallFile(tokenFile).toString().trim()}` }),
     catch: (cause) => unreachable(`cannot read the token file ${tokenFile}: ${describe(cause)}`)
   })
 }

@@ -97,13 +97,18 @@ function load(files: TlsFiles): TlsMaterial {
   return material
 }
 
-/** Changes whenever a file was written or replaced: renewals rename a new file into place. */
+/** Changes whenever a file was written or replaced: renewals rename a new file into place. Total. */
 function stamp(files: TlsFiles): string {
-  return [files.ca, files.cert, files.key].map((path) => {
-    if (path === undefined) return ""
-    const stat = statSync(path, { throwIfNoEntry: false, bigint: true })
-    return stat === undefined ? "gone" : `${stat.ino}:${stat.size}:${stat.mtimeNs}:${stat.ctimeNs}`
-  }).join("|")
+  return [files.ca, files.cert, files.key].map((path) => path === undefined ? "" : stampOf(path)).join("|")
+}
+
+function stampOf(path: string): string {
+  try {
+    const { ctimeNs, ino, mtimeNs, size } = statSync(path, { bigint: true })
+    return `${ino}:${size}:${mtimeNs}:${ctimeNs}`
+  } catch (cause) {
+    return describe(cause)
+  }
 }
 
 const attempt = (files: TlsFiles): Effect.Effect<TlsMaterial, TlsIdentityError> =>

@@ -42,6 +42,8 @@ export interface TlsServerLimits {
   readonly shutdownGraceMs: number
   /** Two connections per agent at the largest fleet that was measured, and some for operators. */
   readonly maxConnections: number
+  /** Bytes of request bodies in memory at the same time, of all connections; more are cut. */
+  readonly maxHeldBytes: number
 }
 
 export const defaultLimits: TlsServerLimits = {
@@ -50,7 +52,8 @@ export const defaultLimits: TlsServerLimits = {
   requestMs: 30_000,
   keepAliveMs: 75_000,
   shutdownGraceMs: 1_000,
-  maxConnections: 20_480
+  maxConnections: 20_480,
+  maxHeldBytes: 268_435_456
 }
 
 /** How often certificate files are looked at; a renewed one serves the next handshake after that. */
@@ -59,6 +62,8 @@ const identityCheck = "30 seconds"
 const tcpKeepAliveMs = 30_000
 /** A refused body is read and dropped up to this size, so that the client gets to read the 413; then it is cut. */
 const discardBytes = 4_194_304
+/** Whoever shows no certificate has little to say: enough for an enrollment. */
+const anonymousBodyBytes = 16_384
 
 export class TlsServerError extends Schema.TaggedError<TlsServerError>()("TlsServerError", {
   reason: Schema.Literals(["listen-failed"]),
@@ -99,8 +104,18 @@ function headersOf(message: IncomingMessage): Record<string, string> {
   return headers
 }
 
+/** Bodies in memory, of all requests: the one thing that connections share. */
+interface Held {
+  bytes: number
+}
+
 /** Reads a body up to `limit`, then calls back once: with the bytes, or with `undefined` when there were more. */
-function readBody(message: IncomingMessage, limit: number, done: (body: Uint8Array | undefined) => void): void {
+function readBody(
+  message: IncomingMessage,
+  limit: number,
+  take: (bytes: number) => boolean,
+  done: (body: Uint8Array | undefined) => void
+): void {
   const chunks: Array<Buffer> = []
   let size = 0
   let refused = false
@@ -114,6 +129,7 @@ function readBody(message: IncomingMessage, limit: number, done: (body: Uint8Arr
     if (size > discardBytes && size > limit) message.destroy()
     else if (refused) return
     else if (size > limit) refuse()
+    else if (!take(chunk.length)) message.destroy()
     else chunks.push(chunk)
   })
   message.on("end", () => {
@@ -168,7 +184,9 @@ function onRequest(
   outgoing: ServerResponse,
   served: Served["Service"],
   respond: Respond,
-  draining: Draining["Service"]
+  draining: Draining["Service"],
+  held: Held,
+  maxHeldBytes: number
 ): void {
   const path = incoming.url ?? "/"
   const method = incoming.method
@@ -177,13 +195,22 @@ function onRequest(
     return write(outgoing, bare(405, { allow: "GET, POST" }), true)
   }
   let interrupt: (() => void) | undefined
+  let mine = 0
   outgoing.on("close", () => {
+    held.bytes -= mine
     if (!outgoing.writableFinished) interrupt?.()
   })
-  readBody(incoming, served.maxBodyBytes(path), (body) => {
+  const take = (bytes: number): boolean => {
+    mine += bytes
+    held.bytes += bytes
+    return held.bytes <= maxHeldBytes
+  }
+  const peer = peerOf(incoming.socket)
+  const limit = served.maxBodyBytes(path)
+  readBody(incoming, peer === undefined ? Math.min(limit, anonymousBodyBytes) : limit, take, (body) => {
     if (body === undefined) return write(outgoing, bare(413), true)
     const request: ExchangeRequest = { method, path, headers: headersOf(incoming), body }
-    interrupt = respond(request, peerOf(incoming.socket), (response) => write(outgoing, response, draining.begun()))
+    interrupt = respond(request, peer, (response) => write(outgoing, response, draining.begun()))
   })
 }
 
@@ -245,10 +272,13 @@ export const layer = (config: TlsServerConfig, limits: TlsServerLimits = default
       let material = yield* identity.current
       const server = https.createServer(serverOptions(material, limits))
       server.maxConnections = limits.maxConnections
-      server.on("request", (incoming, outgoing) => onRequest(incoming, outgoing, served, respond, draining))
+      const held: Held = { bytes: 0 }
+      server.on("request", (incoming, outgoing) =>
+        onRequest(incoming, outgoing, served, respond, draining, held, limits.maxHeldBytes))
       // An error after the start (too many open files) must not end the process as an unhandled event.
       const address = yield* listen(server, config)
-      server.on("error", () => undefined)
+      server.on("error", () =>
+        undefined)
       yield* Effect.addFinalizer(() => draining.begin.pipe(Effect.andThen(stop(server, limits.shutdownGraceMs))))
       yield* Effect.map(identity.current, (newest) => {
         if (newest === material) return

@@ -1,18 +1,21 @@
-/** What has failed on a host for its own fault is not dispatched again: by (channel, ref), and by closure anywhere (D11). */
+/**
+ * What has failed on a host for its own fault is not dispatched again (D11): the closure anywhere, and its rollout as a whole
+ * while the manifest still names that closure. A manifest of the same ref with repaired targets is another attempt (P-20).
+ */
 import type { Gate, Verdict } from "../planner/View.ts"
 import { pass } from "../planner/View.ts"
 
-const quarantined = (because: string): Verdict => ({
-  pass: false,
-  gate: "quarantine",
-  because,
-  clearedBy: "publishing a new ref with a repaired closure"
-})
+const held = (because: string, clearedBy: string): Verdict => ({ pass: false, gate: "quarantine", because, clearedBy })
 
-export const quarantine: Gate = ({ quarantine: held, rollout, targetClosure }) => {
-  if (held.rollouts.has(rollout.rolloutId)) {
-    return quarantined(`${rollout.rolloutId} is quarantined: it failed on a host`)
+export const quarantine: Gate = ({ condemnedBy, quarantined, rollout, targetClosure }) => {
+  if (quarantined.has(targetClosure)) {
+    return held(
+      `${targetClosure} is quarantined: it failed on a host`,
+      "publishing a repaired closure, under this ref or a new one"
+    )
   }
-  if (held.closures.has(targetClosure)) return quarantined(`${targetClosure} is quarantined: it failed on a host`)
-  return pass
+  return condemnedBy === undefined ? pass : held(
+    `${rollout.rolloutId} is quarantined: ${condemnedBy}, which its manifest names, failed on a host`,
+    `publishing a manifest that no longer names ${condemnedBy}`
+  )
 }

@@ -25,6 +25,7 @@ export function soakDue(record: SoakingRecord | ConvergedRecord): number {
   return Math.max(record.soakDueAt, record.activationCompletedAt + record.policy.soakMs)
 }
 
+type Soaked = SoakingRecord | ConvergedRecord
 type Topology = NonNullable<SoakingRecord["topology"]>
 
 export interface Obstacle {
@@ -33,7 +34,7 @@ export interface Obstacle {
 }
 
 /** Enforce probes by name, sorted: the declared ones, and any that reports without being declared. */
-function enforced(record: SoakingRecord, topology: Topology): ReadonlyArray<string> {
+function enforced(record: Soaked, topology: Topology): ReadonlyArray<string> {
   return [...new Set([...Object.keys(topology), ...Object.keys(record.probes)])]
     .filter((name) => (own(topology, name) ?? own(record.probes, name)?.mode) === "enforce")
     .toSorted()
@@ -42,7 +43,11 @@ function enforced(record: SoakingRecord, topology: Topology): ReadonlyArray<stri
 /** First thing that keeps the health of a soak unproven, in a fixed order; times are not looked at here. */
 export function healthObstacle(record: SoakingRecord): Obstacle | undefined {
   if (record.topology === undefined) return { invariant: "topology-declared", detail: "no probe topology was declared" }
-  for (const name of enforced(record, record.topology)) {
+  return probesObstacle(record, record.topology)
+}
+
+function probesObstacle(record: Soaked, topology: Topology): Obstacle | undefined {
+  for (const name of enforced(record, topology)) {
     const probe = own(record.probes, name)
     if (probe?.lastPassAt === undefined || probe.lastPassAt < record.activationCompletedAt) {
       return { invariant: "probes-passing", detail: `probe ${name} has not passed since the activation` }
@@ -50,6 +55,15 @@ export function healthObstacle(record: SoakingRecord): Obstacle | undefined {
     if (probe.status !== "pass") return { invariant: "probes-passing", detail: `probe ${name} is failing` }
   }
   return undefined
+}
+
+/**
+ * Whether nothing speaks against a convergence but that no topology was declared: then every enforced probe that reported has
+ * passed. Enough for an agent that is silent when it has no probes (D12).
+ */
+export function provenUndeclared(record: ConvergedRecord): boolean {
+  return record.topology === undefined && record.currentClosure === record.targetClosure &&
+    probesObstacle(record, {}) === undefined
 }
 
 /** First thing that keeps the agent from converging at `at` on `closure`, in the reference's order, then ours (D12). */

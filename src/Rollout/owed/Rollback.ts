@@ -34,8 +34,10 @@ export function rollback(current: Current<FailedRecord>, observed: Observed, now
   if (rollbackFailures >= maxRollbacks) {
     return hold(record, "rollback-exhausted", `${rollbackFailures} rollbacks to ${closure} failed`)
   }
-  const until = (record.rollbackFailedAt ?? 0) + rollbackRetryMs
-  if (record.rollbackFailedAt !== undefined && now < until) {
+  const failedAt = record.rollbackFailedAt
+  // A clock that was set back says nothing about the wait; the number of tries is bounded all the same.
+  if (failedAt !== undefined && failedAt <= now && now < failedAt + rollbackRetryMs) {
+    const until = failedAt + rollbackRetryMs
     return hold(record, "rollback-waits", `the next rollback to ${closure} waits after a failed one`, until)
   }
   return reaches(record, closure, observed.running) ??

@@ -2,11 +2,14 @@
 import type { RolloutRecord } from "../../Schema/HostRecord.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import { nextAttempt, open } from "../Rollout.ts"
-import type { ManifestView, PlanAction, PlannedTopology, RolloutView } from "./View.ts"
+import type { ChannelView, ManifestView, PlanAction, PlannedTopology, RolloutView } from "./View.ts"
 
-/** The action that brings the rollout up to the manifest; `undefined` when it is. */
+/**
+ * The action that brings the rollout up to the manifest; `undefined` when it is. A channel that was without a manifest gets
+ * the rollout it left off with as its current one again.
+ */
 export function opening(
-  channel: string,
+  { channel, current }: Pick<ChannelView, "channel" | "current">,
   manifest: ManifestView,
   known: RolloutView | undefined,
   now: number
@@ -24,7 +27,9 @@ export function opening(
     const restarted = Object.keys(manifest.plan.hosts).filter((hostname) => mustRestart(manifest, known, hostname))
     return reopen(record, manifest, restarted, now)
   }
-  return manifestHash === record.manifestHash ? undefined : { _tag: "Refresh", rolloutId, manifestHash, signedAt }
+  return manifestHash === record.manifestHash && current === rolloutId
+    ? undefined
+    : { _tag: "Refresh", rolloutId, manifestHash, signedAt }
 }
 
 function reopen(

@@ -32,6 +32,11 @@ export interface RolloutView {
   readonly record: RolloutRecord
   readonly plan: PlannedTopology
   readonly recordOf: (hostname: string) => HostRecord | undefined
+  /**
+   * Whether the host's agent always says which probes it declares, none included (capability `journal`). One of the original
+   * says it only when it has a declaration, so that its silence is no missing evidence (D12). True when nothing was heard.
+   */
+  readonly alwaysDeclares: (hostname: string) => boolean
 }
 
 /** Set while an older database may have been lost (D6). */
@@ -51,10 +56,13 @@ export interface ChannelView {
   readonly recovering?: Recovering
 }
 
-/** What must not be dispatched (D11). */
+/**
+ * What must not be dispatched (D11). A rollout, i.e. (channel, ref), is held as a whole while its manifest names a closure
+ * that failed under it; the same ref with repaired targets is free again (P-20).
+ */
 export interface QuarantineView {
-  /** Rollout ids, i.e. (channel, ref). */
-  readonly rollouts: ReadonlySet<string>
+  /** By rollout id: the closures that failed under it. */
+  readonly rollouts: ReadonlyMap<string, ReadonlySet<string>>
   readonly closures: ReadonlySet<string>
 }
 
@@ -91,7 +99,10 @@ export interface Candidate {
   /** The rollout's current wave. */
   readonly progress: WaveReport
   readonly recovering?: Recovering
-  readonly quarantine: QuarantineView
+  /** Closures in quarantine, whatever the rollout under which they failed. */
+  readonly quarantined: ReadonlySet<string>
+  /** The closure that failed under this rollout and that its manifest still names. */
+  readonly condemnedBy?: string
   readonly now: number
 }
 
@@ -123,7 +134,7 @@ export type PlanAction =
   | { readonly _tag: "Open"; readonly rollout: RolloutRecord }
   /** The same id once more (D7): `restarted` hosts (sorted) begin their next attempt, all others go on. Supersedes as above. */
   | { readonly _tag: "Reopen"; readonly rollout: RolloutRecord; readonly restarted: ReadonlyArray<string> }
-  /** The same topology in other bytes: signed again. */
+  /** The same topology in other bytes (signed again), or back on a channel that had none: the channel's current one. */
   | {
     readonly _tag: "Refresh"
     readonly rolloutId: string

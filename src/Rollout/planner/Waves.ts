@@ -3,7 +3,7 @@
  * plane's own clock. Deferred satisfies nothing. A wave that declares no host is complete.
  */
 import type { HostRecord } from "../../Schema/HostRecord.ts"
-import { soakDue } from "../host/Evidence.ts"
+import { provenUndeclared, soakDue } from "../host/Evidence.ts"
 import type { PlannedTopology, RolloutView, WaveReport } from "./View.ts"
 import { shownWaiting } from "./View.ts"
 
@@ -17,8 +17,8 @@ const proven: Proof = { _tag: "Proven" }
 const missing = (because: string): Proof => ({ _tag: "Missing", converged: false, because })
 const unproven = (because: string): Proof => ({ _tag: "Missing", converged: true, because })
 
-/** Whether a host counts for its wave at `now`. */
-export function proofOf(record: HostRecord | undefined, now: number): Proof {
+/** Whether a host counts for its wave at `now`. `alwaysDeclares`: see `RolloutView`. */
+export function proofOf(record: HostRecord | undefined, alwaysDeclares: boolean, now: number): Proof {
   switch (record?.state) {
     case undefined:
       return missing("has no record")
@@ -36,7 +36,9 @@ export function proofOf(record: HostRecord | undefined, now: number): Proof {
       return missing("was rolled back")
     case "Converged": {
       if (record.diverged === true) return unproven("reports something else than its record")
-      if (record.unproven === true) return unproven("converged without evidence of its probes")
+      if (record.unproven === true && (alwaysDeclares || !provenUndeclared(record))) {
+        return unproven("converged without evidence of its probes")
+      }
       const at = soakDue(record)
       return now < at ? { _tag: "Due", at } : proven
     }
@@ -59,7 +61,10 @@ export function reportWave(
 ): WaveReport {
   const wave = rollout.record.currentWave
   const names = waves[wave] ?? []
-  const proofs = names.map((hostname) => ({ hostname, proof: proofOf(rollout.recordOf(hostname), now) }))
+  const proofs = names.map((hostname) => ({
+    hostname,
+    proof: proofOf(rollout.recordOf(hostname), rollout.alwaysDeclares(hostname), now)
+  }))
   const open = proofs.filter(({ proof }) => proof._tag !== "Proven")
   const dues = open.flatMap(({ proof }) => proof._tag === "Due" ? [proof.at] : [])
   return {

@@ -5,6 +5,7 @@
  * Failures:
  * - fetching: trouble of network, disk or daemon is retried until the deadline; then, and for an absent, untrusted or
  *   corrupt closure, ActivationFailed that does not condemn the closure;
+ * - nobody can say whether the manifest still holds: asked again until the same deadline;
  * - a switch of somebody else holds the host: waited for, until the deadline of a switch;
  * - superseded while fetching or waiting: stops; a switch that runs already is never interrupted;
  * - the reducer refuses a result: told to the log, and asked again after a pause.
@@ -147,11 +148,22 @@ const leave = Effect.fnUntraced(function*(id: SwitchId) {
   return false
 })
 
-/** D14: the first run asks once more whether the manifest holds; a re-run goes on with the stored verdict (D11). */
-const guarded = Effect.fnUntraced(function*(id: SwitchId) {
-  if (id.purpose === "rollback" || id.run > 1) return undefined
-  const verdict = yield* (yield* SwitchGuard).check(id.rolloutId)
-  return verdict._tag === "Holds" ? undefined : `${verdict.reason}: ${verdict.detail}`
+/**
+ * D14: the first run asks once more whether the manifest holds; a re-run goes on with the stored verdict (D11). While nobody
+ * can say, it is asked again, until `until`, epoch ms: an outage fails no rollout that could still go on.
+ */
+const guarded = Effect.fnUntraced(function*(id: SwitchId, until: number) {
+  if (id.run > 1) return undefined
+  const guard = yield* SwitchGuard
+  while (true) {
+    const verdict = yield* guard.check(id.rolloutId)
+    if (verdict._tag === "Holds") return undefined
+    if (verdict._tag === "Fails" || (yield* wallMs) >= until) return `${verdict.reason}: ${verdict.detail}`
+    yield* Effect.logWarning("nobody can say whether the manifest still holds; asking again").pipe(
+      Effect.annotateLogs({ rolloutId: id.rolloutId, reason: verdict.reason, detail: verdict.detail })
+    )
+    yield* Effect.sleep(againMs)
+  }
 })
 
 /**
@@ -160,10 +172,10 @@ const guarded = Effect.fnUntraced(function*(id: SwitchId) {
  */
 const forward = Effect.fnUntraced(function*({ closure, fetchUntil, id }: Duty<"Switch">) {
   const settings = yield* Settings
-  const dispatchedAt = fetchUntil - fetchDeadlineMs
-  const trouble = yield* fetchClosure(closure, dispatchedAt + millis(settings.realiseDeadlineSecs))
+  const until = fetchUntil - fetchDeadlineMs + millis(settings.realiseDeadlineSecs)
+  const trouble = yield* fetchClosure(closure, until)
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
-  const refusal = yield* guarded(id)
+  const refusal = yield* guarded(id, until)
   if (refusal !== undefined) return yield* fail(id, exitCodes.unrealised, refusal)
   const problem = yield* Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(restore(leave(id)), (granted) => granted ? start(closure, id) : Effect.undefined)

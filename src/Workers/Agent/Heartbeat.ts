@@ -8,6 +8,7 @@
 import { Effect, Ref, Result, Schema } from "effect"
 import { Handshake } from "../../Agent/Handshake.ts"
 import { Inbox } from "../../Agent/Inbox.ts"
+import type { HeartbeatAnswered } from "../../Agent/Input.ts"
 import { Intents } from "../../Agent/Intents.ts"
 import { Link } from "../../Agent/Link.ts"
 import { heartbeatOf } from "../../Agent/Report.ts"
@@ -25,11 +26,11 @@ const encode = Schema.encodeUnknownSync(Schema.fromJsonString(HeartbeatRequest))
 const decode = Schema.decodeUnknownResult(Schema.fromJsonString(HeartbeatResponse))
 const utf8 = new TextDecoder()
 
-/** The header of the original: last sequence number it applied, for the rollout that the request named. */
-function replayHeader(response: ExchangeResponse, rolloutId: string | undefined): Record<string, number> {
+/** The header of the original: last sequence number that it holds of the rollout that the request named (control-plane.md §4.3). */
+function replayHeader(response: ExchangeResponse, rolloutId: string | undefined): Pick<HeartbeatAnswered, "held"> {
   const header = response.headers[replayFromHeader]
   const seq = header !== undefined && /^[0-9]{1,15}$/.test(header) ? Number(header) : undefined
-  return rolloutId === undefined || seq === undefined ? {} : { [rolloutId]: seq }
+  return rolloutId === undefined || seq === undefined ? {} : { held: { rolloutId, seq } }
 }
 
 /** One heartbeat: what was sent and the answer to it, or why there is none. */
@@ -76,9 +77,11 @@ const turn = Effect.fnUntraced(function*(boot: boolean) {
   }
   yield* (yield* Inbox).ask({
     _tag: "HeartbeatAnswered",
-    replayFrom: answer.success.replay_from ?? replayHeader(response, request.rollout_id),
+    replayFrom: answer.success.replay_from ?? {},
     ackedThrough: answer.success.acked_through ?? {},
-    snapshots: answer.success.bootstrap_rollouts
+    snapshots: answer.success.bootstrap_rollouts,
+    // A control plane that says by number what it lacks needs no hint.
+    ...(answer.success.replay_from === undefined ? replayHeader(response, request.rollout_id) : {})
   })
   return done
 })

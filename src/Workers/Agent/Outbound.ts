@@ -5,7 +5,8 @@
  * Failures, per lane, so that none holds up another:
  * - no answer, a 5xx, or an answer about the moment (408, 429): the row stays, back-off, for as long as it takes;
  * - another 4xx without our verdict: as above, and after K such answers the row is set aside, still replayable;
- * - our verdict `refused`: the row is marked so and the lane goes on; `gap`: the lane goes back.
+ * - our verdict `refused`: the row is marked so and the lane goes on; `gap`: the lane goes back, and when the same row still
+ *   meets a gap after K times, it is set aside as well.
  */
 import { Effect, FiberMap, Queue, Result } from "effect"
 import { envelopeFor, type Reception, receptionOf } from "../../Agent/Envelope.ts"
@@ -62,8 +63,8 @@ interface LaneMemory {
   readonly pacer: Pacer
   /** The row that drew answers without a verdict, and how many. */
   unanswered: { readonly seq: number; readonly times: number }
-  /** The row that drew a gap; going back is paced until it is taken. */
-  gapAt: number
+  /** The row that drew a gap, and how often; going back is paced until it is taken. */
+  gap: { readonly seq: number; readonly times: number }
 }
 
 const settle = Effect.fnUntraced(function*(rolloutId: string, event: AgentEvent, verdict: DeliveryVerdict) {
@@ -90,27 +91,42 @@ const keep = Effect.fnUntraced(function*(
   yield* memory.pacer.backOff(wait)
 })
 
+/** Sends the rows before this one again; a gap that they do not close K times over must not block the lane (D5). */
+const goBack = Effect.fnUntraced(function*(
+  rolloutId: string,
+  event: AgentEvent,
+  gap: Extract<Reception, { _tag: "Gap" }>,
+  wait: number | undefined,
+  memory: LaneMemory
+) {
+  const times = memory.gap.seq === event.seq ? memory.gap.times + 1 : 1
+  memory.gap = { seq: event.seq, times }
+  const enough = times >= (yield* Settings).parkAfterAttempts
+  yield* settle(rolloutId, event, enough ? { _tag: "Parked", reason: "seq-gap" } : gap)
+  yield* memory.pacer.backOff(wait)
+})
+
 /** Sends one row and carries home what became of it. */
 const deliver = Effect.fnUntraced(function*(rolloutId: string, event: AgentEvent, memory: LaneMemory) {
   const { reception, retryAfterMs: wait } = yield* post(rolloutId, event)
   if (reception._tag === "Undecided") return yield* keep(rolloutId, event, reception, wait, memory)
+  if (reception._tag === "Gap") return yield* goBack(rolloutId, event, reception, wait, memory)
   yield* settle(rolloutId, event, reception)
-  if (reception._tag === "Gap") {
-    memory.gapAt = event.seq
-    return yield* memory.pacer.backOff(wait)
-  }
-  if (event.seq >= memory.gapAt) memory.pacer.succeeded()
+  if (event.seq >= memory.gap.seq) memory.pacer.succeeded()
 })
 
 /** Works until its rollout has nothing undelivered. */
 const lane = Effect.fnUntraced(function*(rolloutId: string, kick: Effect.Effect<void>) {
   const state = yield* AgentState
   const journal = yield* Journal
-  const memory: LaneMemory = { pacer: makePacer(kick), unanswered: { seq: -1, times: 0 }, gapAt: -1 }
+  const memory: LaneMemory = { pacer: makePacer(kick), unanswered: { seq: -1, times: 0 }, gap: { seq: -1, times: 0 } }
   while (true) {
     const row = undelivered(state.current()).find((one) => one.rolloutId === rolloutId)
     if (row === undefined) return
-    yield* deliver(rolloutId, yield* journal.event(rolloutId, row.seq), memory)
+    const event = yield* journal.event(rolloutId, row.seq)
+    // Given up by retention in a commit that is not published yet: the next look finds nothing to send.
+    if (event === undefined) return
+    yield* deliver(rolloutId, event, memory)
   }
 })
 

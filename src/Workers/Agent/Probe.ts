@@ -13,6 +13,7 @@ import type { Answer, TopologyDeclared } from "../../Agent/Input.ts"
 import { Intents } from "../../Agent/Intents.ts"
 import { AgentState, entriesOf } from "../../Agent/State.ts"
 import { type ProbeOutcome, Probes } from "../../Layers/Host/Probes.ts"
+import { truncateReason } from "../../Layers/Host/TextTail.ts"
 import { probesDue } from "../../Rollout/Owed.ts"
 import { type HealthCheck, type HealthChecks, minimumIntervalSeconds } from "../../Schema/HealthChecks.ts"
 import type { SoakingRecord } from "../../Schema/HostRecord.ts"
@@ -109,7 +110,7 @@ const undeclared = Effect.fnUntraced(function*(soak: SoakingRecord, first: strin
   yield* declare(soak, [{ probeName: declarationProbe, kind: declarationProbe, mode: "enforce" }])
   let failureReason = first
   while (true) {
-    yield* offer(soak, declarationProbe, "enforce", { status: "fail", failureReason })
+    yield* offer(soak, declarationProbe, "enforce", { status: "fail", failureReason: truncateReason(failureReason) })
     yield* Effect.sleep(declarationEveryMs)
     const again = yield* probes.declared
     if (again._tag === "Declared") return

@@ -23,7 +23,7 @@ import { RolloutId } from "../../Schema/Primitives.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import { decodeTrustMemory, type KeySlot, type TrustMemory as Memory } from "../../Schema/Trust.ts"
 import { encodeUtf8, parseStrict } from "../../Trust/CanonicalJson.ts"
-import { checkManifestFleet, checkManifestId, rolloutIdOf } from "../../Trust/FleetAndManifests.ts"
+import { checkManifestFleet, checkManifestHosts, checkManifestId, rolloutIdOf } from "../../Trust/FleetAndManifests.ts"
 import { smallestWindowMs, withCeiling } from "../../Trust/Freshness.ts"
 import { readTrustRoots } from "../../Trust/Keys.ts"
 import { emptyMemory, highestSignedAt, remember } from "../../Trust/NoGoingBack.ts"
@@ -113,7 +113,8 @@ const verifyUnit = Effect.fnUntraced(function*<E>(
       }
       const file = yield* manifestFile(rolloutId)
       const manifest = yield* judged(judge, manifestKind, rolloutId, file, () => window)
-      const mismatch = checkManifestId(manifest.value, rolloutId) ?? checkManifestFleet(manifest.value, fleet.hash)
+      const mismatch = checkManifestId(manifest.value, rolloutId) ??
+        checkManifestFleet(manifest.value, fleet.hash) ?? checkManifestHosts(manifest.value, fleet.value)
       if (mismatch !== undefined) return yield* refused(rolloutId, mismatch.reason, mismatch.detail)
       return [rolloutId, manifest] as const
     }), { concurrency: fetchConcurrency })

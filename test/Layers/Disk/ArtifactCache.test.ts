@@ -1,5 +1,5 @@
 import { assert, describe, it, layer } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect, Layer, Logger } from "effect"
 import { readdirSync, readFileSync, utimesSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { ArtifactCache, type CacheLimits, type SignedArtifact } from "../../../src/Layers/Disk/ArtifactCache.ts"
@@ -118,16 +118,23 @@ describe("a damaged file", () => {
     ["of anything else", Buffer.from("<html>\n</html>\n")]
   ]
   for (const [what, bytes] of damages) {
-    it.live(`${what} counts as absent and is replaced by the next write`, () =>
+    it.live(`${what} counts as absent, is named, and is replaced by the next write`, () =>
       Effect.gen(function*() {
         assert.isUndefined(decodeUnit(bytes))
         const directory = yield* temporaryDirectory
         writeFileSync(join(directory, "fleet"), bytes)
+        const lines: Array<string> = []
+        const capture = Logger.layer([Logger.map(Logger.formatJson, (line) => void lines.push(line))])
         yield* Effect.gen(function*() {
           const cache = yield* ArtifactCache
+          assert.isUndefined(yield* cache.read("absent"))
+          assert.deepStrictEqual(lines, [])
           assert.isUndefined(yield* cache.read("fleet"))
+          assert.lengthOf(lines, 1)
+          assert.include(lines[0], "\"reason\":\"cache-unreadable\"")
+          assert.include(lines[0], join(directory, "fleet"))
           yield* cache.write("fleet", [artifact("m", "new")])
-        }).pipe(Effect.provide(ArtifactCache.layerFile(directory, limits)))
+        }).pipe(Effect.provide(Layer.merge(ArtifactCache.layerFile(directory, limits), capture)))
         assert.isDefined(decodeUnit(readFileSync(join(directory, "fleet"))))
       }))
   }

@@ -1,9 +1,11 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, Layer, Result, Scope } from "effect"
-import { spawnSync } from "node:child_process"
+import { spawn, spawnSync } from "node:child_process"
+import { once } from "node:events"
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import { fileURLToPath } from "node:url"
 import { CommitHeld } from "../../../src/Layers/Disk/CommitHeld.ts"
 import { Database, DatabaseError, type FileOptions, type Migrations } from "../../../src/Layers/Disk/Database.ts"
 import { MemoryDisk } from "../../../src/Layers/Disk/MemoryDisk.ts"
@@ -37,6 +39,38 @@ const thrown = (f: () => unknown): unknown =>
     onSuccess: () => "nothing was thrown"
   })
 const failureOf = (file: string, schema = migrations) => Effect.flip(during(file, () => undefined, schema))
+
+const root = fileURLToPath(new URL("../../..", import.meta.url))
+
+/** A process that commits three rows a transaction, tells each commit, and is killed in the middle; how many it told. */
+const killedWriter = (file: string, round: number) =>
+  Effect.promise(async () => {
+    const script = `
+      import { writeSync } from "node:fs"
+      import { Effect } from "effect"
+      import { Database } from "./src/Layers/Disk/Database.ts"
+      const migrations = ${JSON.stringify(migrations)}
+      const write = ({ transaction }) => Effect.sync(() => {
+        for (let n = 0; ; n++) {
+          transaction((sql) => { for (let i = 0; i < 3; i++) sql.run("INSERT INTO row(text) VALUES (?)", "${round} " + n) })
+          writeSync(1, "x")
+        }
+      })
+      Effect.runSync(Effect.provide(Effect.flatMap(Database, write), Database.layerFile(${
+      JSON.stringify(file)
+    }, migrations)))`
+    const child = spawn(process.execPath, ["--input-type=module", "-e", script], {
+      cwd: root,
+      stdio: ["ignore", "pipe", "inherit"]
+    })
+    let told = 0
+    child.stdout.on("data", (chunk: Buffer) => {
+      told += chunk.length
+      if (told > 20) child.kill("SIGKILL")
+    })
+    await once(child, "close")
+    return told
+  })
 
 describe("a database in a file", () => {
   it.effect("what was committed is there at the next start; what failed is not, whole", () =>
@@ -85,6 +119,25 @@ describe("a database in a file", () => {
         insert(db, "one")
         assert.deepStrictEqual(texts(db), ["one"])
       })
+    }))
+})
+
+describe("a process that is killed", () => {
+  it.live("loses nothing that it was told is durable, and leaves nothing half written", () =>
+    Effect.gen(function*() {
+      const directory = yield* temporaryDirectory
+      const file = join(directory, "journal.db")
+      for (let round = 0; round < 3; round++) {
+        const told = yield* killedWriter(file, round)
+        assert.isAbove(told, 0)
+        const kept = yield* during(file, (db) =>
+          db.sql.all("SELECT text, count(*) AS rows FROM row WHERE text LIKE ? GROUP BY text", `${round} %`))
+        // The last transaction may have become durable without anybody being told.
+        assert.include([told, told + 1], kept.length)
+        assert.isTrue(kept.every(({ rows }) =>
+          rows === 3
+        ))
+      }
     }))
 })
 

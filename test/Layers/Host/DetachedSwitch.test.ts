@@ -84,6 +84,15 @@ describe("a switch", () => {
       assert.strictEqual(readlinkSync(join(host.config.runDir, "current-system")), path)
     }))
 
+  onHost("that leaves a link whose name no event can carry leaves an unknown system", (host) =>
+    Effect.gen(function*() {
+      const bad = join(host.config.storeDir, `${"a".repeat(40)}-bad\tname`)
+      mkdirSync(bad)
+      const { activator, closure } = yield* ready(host, `ln -sfn '${bad}' "$NIXFLEET_CURRENT_SYSTEM"`)
+      assert.strictEqual((yield* activate(closure, switchId()))._tag, "Exited")
+      assert.isUndefined((yield* activator.current).running)
+    }))
+
   onHost(
     "that points the link elsewhere is not corrected: what runs is not the target",
     (host) =>
@@ -144,6 +153,18 @@ describe("a switch", () => {
       { switchTimeoutMs: 300, switchGraceMs: 200 }
     )
   }
+
+  onHost("whose result is not what a supervisor writes is lost", (host) =>
+    Effect.gen(function*() {
+      const { activator, closure } = yield* ready(host, "true")
+      assert.strictEqual((yield* activate(closure, switchId()))._tag, "Exited")
+      for (const damaged of ["", "exited", "exited x", "exited 99999999999", "killed", "timeout 3", "finished 0"]) {
+        writeFileSync(`${recordOf(host)}.result`, `${damaged}\n`)
+        assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" }, damaged)
+      }
+      writeFileSync(`${recordOf(host)}.result`, "timeout\n")
+      assert.strictEqual((yield* activator.switchResult(switchId()))._tag, "TimedOut")
+    }))
 
   onHost("whose records are taken away ends without a result and leaves no process", (host) =>
     Effect.gen(function*() {

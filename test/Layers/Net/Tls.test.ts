@@ -1,7 +1,7 @@
 import { assert, describe, layer } from "@effect/vitest"
 import { Deferred, Duration, Effect, Exit, Fiber, Layer, Scope } from "effect"
 import { generateKeyPairSync } from "node:crypto"
-import { renameSync, writeFileSync } from "node:fs"
+import { renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { createConnection, createServer, type Socket } from "node:net"
 import { join } from "node:path"
 import { connect } from "node:tls"
@@ -233,6 +233,34 @@ describe("TLS exchange", () => {
         assert.strictEqual(yield* name, `agent-after.${agentSuffix}`)
         writeFileSync(files.cert, "-----BEGIN CERTIFICATE-----\nhalf")
         assert.strictEqual(yield* name, `agent-after.${agentSuffix}`)
+        // Not even its attributes can be read: the name is a loop of links.
+        rmSync(files.cert)
+        symlinkSync(files.cert, files.cert)
+        assert.strictEqual(yield* name, `agent-after.${agentSuffix}`)
+      }))
+
+    it.effect("who shows no certificate may send little, whatever the route takes", () =>
+      Effect.gen(function*() {
+        const { port } = yield* serve(whoami)
+        const [named, nobody] = [yield* agentClient(port), yield* anonymousClient(port)]
+        assert.strictEqual((yield* nobody.send(post("/", "x".repeat(16_384)), quick)).status, 200)
+        assert.strictEqual((yield* nobody.send(post("/", "x".repeat(16_385)), quick)).status, 413)
+        assert.strictEqual((yield* named.send(post("/", "x".repeat(16_385)), quick)).status, 200)
+      }))
+
+    it.effect("bodies beyond what all connections may hold together are cut, and room comes back", () =>
+      Effect.gen(function*() {
+        const release = yield* Deferred.make<void>()
+        const waits: ExchangeHandler = ({ path }) =>
+          Effect.as(path === "/wait" ? Deferred.await(release) : Effect.void, answer(""))
+        const { port } = yield* serve(waits, { limits: { maxHeldBytes: 10_000 } })
+        const [first, second] = [yield* agentClient(port), yield* agentClient(port, "web-2")]
+        const parked = yield* Effect.forkChild(first.send(post("/wait", "x".repeat(8_000)), quick))
+        yield* Effect.sleep("200 millis")
+        assert.isTrue(Exit.isFailure(yield* Effect.exit(second.send(post("/", "x".repeat(8_000)), quick))))
+        yield* Deferred.succeed(release, undefined)
+        assert.strictEqual((yield* Fiber.join(parked)).status, 200)
+        assert.strictEqual((yield* second.send(post("/", "x".repeat(8_000)), quick)).status, 200)
       }))
 
     it.effect("a body above the limit is answered 413 and never reaches the handler", () =>

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import type { GuardVerdict } from "../../../src/Agent/SwitchGuard.ts"
 import type { RealiseOutcome } from "../../../src/Layers/Host/Activator.ts"
 import type { ScriptedEnd } from "../../../src/Layers/Host/ActivatorMemory.ts"
 import {
@@ -159,6 +160,31 @@ describe("an activation", () => {
       const record = yield* recordOf(r1)
       assert.isTrue(record.state === "Reverted" && !record.closureAtFault)
       assert.deepStrictEqual(rig.host.runs, [])
+    }))
+  })
+
+  it.effect("waits while nobody can say whether the manifest still holds, and fails without blame at the deadline", () => {
+    const unknown: GuardVerdict = { _tag: "Unknown", reason: "control-plane-unreachable", detail: "refused" }
+    const rig = new Rig({ guard: unknown, settings: { realiseDeadlineSecs: 120 } })
+    return rig.live(Effect.gen(function*() {
+      yield* offer(dispatch())
+      yield* elapse(110 * second)
+      assert.strictEqual((yield* recordOf(r1)).state, "Activating")
+      yield* elapse(20 * second)
+      const record = yield* recordOf(r1)
+      assert.isTrue(record.state === "Reverted" && !record.closureAtFault)
+      assert.deepStrictEqual(rig.host.runs, [])
+    }))
+  })
+
+  it.effect("goes on as soon as the manifest is known to hold", () => {
+    const rig = new Rig({ guard: { _tag: "Unknown", reason: "control-plane-unreachable", detail: "refused" } })
+    return rig.live(Effect.gen(function*() {
+      yield* offer(dispatch())
+      yield* elapse(minute)
+      rig.guard = { _tag: "Holds" }
+      yield* elapse(3 * minute)
+      assert.strictEqual((yield* recordOf(r1)).state, "Converged")
     }))
   })
 

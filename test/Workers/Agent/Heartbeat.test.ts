@@ -240,7 +240,7 @@ describe("what the answer does", () => {
 
   it.effect("the original's replay header counts for the rollout that the request named", () => {
     const peer = new Peer(
-      answering((_, nth) => ({ status: 200, body: "{}", headers: nth === 0 ? {} : { "x-nixfleet-replay-from": "1" } }))
+      answering((_, nth) => ({ status: 200, body: "{}", headers: nth === 0 ? {} : { "x-nixfleet-replay-from": "0" } }))
     )
     return new Rig().still(
       Effect.gen(function*() {
@@ -249,6 +249,44 @@ describe("what the answer does", () => {
         yield* Effect.forkScoped(heartbeat)
         yield* elapse(minute)
         assert.strictEqual((yield* entryOf(r1)).lane.nextSeq, 1)
+      }).pipe(Effect.provide(peer.layer), Effect.scoped)
+    )
+  })
+
+  it.effect("the original's replay header names the last row that it holds: only what follows it goes again", () => {
+    const peer = new Peer(
+      answering((_, nth) => ({ status: 200, body: "{}", headers: nth === 0 ? {} : { "x-nixfleet-replay-from": "1" } }))
+    )
+    return new Rig().still(
+      Effect.gen(function*() {
+        yield* offer(dispatch())
+        yield* offer({ _tag: "ActivationStarted", rolloutId: r1, attempt: 1, switchMethod: "memory", at: 0 })
+        yield* offer({ _tag: "Delivered", rolloutId: r1, seq: 1, kind: "DispatchAck", verdict: { _tag: "Applied" } })
+        yield* Effect.forkScoped(heartbeat)
+        yield* elapse(minute)
+        assert.strictEqual((yield* entryOf(r1)).lane.nextSeq, 2)
+      }).pipe(Effect.provide(peer.layer), Effect.scoped)
+    )
+  })
+
+  it.effect("the original's replay header cannot have the same rows sent for ever", () => {
+    const peer = new Peer(
+      answering((_, nth) => ({ status: 200, body: "{}", headers: nth === 0 ? {} : { "x-nixfleet-replay-from": "0" } }))
+    )
+    return new Rig().still(
+      Effect.gen(function*() {
+        yield* offer(dispatch())
+        const delivered = { _tag: "Delivered", rolloutId: r1, seq: 1, kind: "DispatchAck" } as const
+        yield* offer({ ...delivered, verdict: { _tag: "Applied" } })
+        yield* Effect.forkScoped(heartbeat)
+        let resent = 0
+        for (let n = 0; n < 20; n += 1) {
+          yield* elapse(minute)
+          if ((yield* entryOf(r1)).lane.nextSeq > 1) continue
+          resent += 1
+          yield* offer({ ...delivered, verdict: { _tag: "Applied" } })
+        }
+        assert.strictEqual(resent, 3)
       }).pipe(Effect.provide(peer.layer), Effect.scoped)
     )
   })

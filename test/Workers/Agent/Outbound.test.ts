@@ -277,7 +277,6 @@ describe("verdicts", () => {
       twoRows,
       Effect.gen(function*() {
         const { lane, record } = yield* entryOf(r1)
-        assert.strictEqual(lane.refused, 1)
         assert.strictEqual(lane.nextSeq, 3)
         assert.isTrue(record.diverged)
       })
@@ -298,7 +297,6 @@ describe("verdicts", () => {
         twoRows,
         Effect.gen(function*() {
           const { lane } = yield* entryOf(r1)
-          assert.strictEqual(lane.refused, 0)
           assert.strictEqual(lane.nextSeq, 1)
         })
       )
@@ -319,6 +317,28 @@ describe("verdicts", () => {
       })
     )
   })
+
+  for (
+    const [title, replayFrom] of [["the very row that was sent", 2], ["a later one", 3]] as const
+  ) {
+    it.effect(`a gap that asks for ${title} cannot be closed, and the row is set aside`, () => {
+      const peer = new Peer(
+        answering(({ text }) =>
+          text.includes("\"seq\":2")
+            ? verdict(425, { verdict: "gap", reason: "seq-gap", replay_from: replayFrom })
+            : noContent
+        )
+      )
+      return sending(
+        peer,
+        twoRows,
+        Effect.gen(function*() {
+          yield* elapse(10 * minute)
+          assert.deepStrictEqual((yield* entryOf(r1)).lane.parked, [2])
+        })
+      )
+    })
+  }
 
   it.effect("a gap that going back cannot close does not make a busy loop", () => {
     const peer = new Peer(

@@ -186,6 +186,16 @@ describe("a declaration that cannot be read", () => {
     }))
   })
 
+  it.effect("fails the rollout also when there is more wrong with it than an event can carry", () => {
+    const rig = new Rig()
+    rig.probes.declared = { _tag: "Invalid", problem: "expected a number\n".repeat(1000) }
+    return rig.live(Effect.gen(function*() {
+      yield* offer(soakNow)
+      yield* elapse(10 * minute)
+      assert.strictEqual((yield* recordOf(r1)).state, "Failed")
+    }))
+  })
+
   it.effect("gives way to the real probes once it can be read", () => {
     const rig = new Rig({ checks: { web: httpCheck } })
     const readable = rig.probes.declared

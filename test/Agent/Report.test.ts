@@ -1,0 +1,107 @@
+import { assert, describe, it } from "@effect/vitest"
+import { digestOf, reportedClosure } from "../../src/Agent/Report.ts"
+import type { HostRecord } from "../../src/Schema/HostRecord.ts"
+import { Bench, day } from "../support/agentBench.ts"
+import { dispatch, newSystem, oldSystem, r1, second } from "../support/agentRig.ts"
+import { recordIn } from "../support/records.ts"
+
+describe("the digest of a record", () => {
+  const flags = (record: HostRecord) => {
+    const { diverged, quarantined, reason } = digestOf(record)
+    return { diverged, quarantined, reason }
+  }
+  const none = { diverged: undefined, quarantined: undefined, reason: undefined }
+
+  it("says nothing more while nothing is wrong", () => {
+    for (const state of ["Pending", "Activating", "Deferred", "Soaking", "Converged"] as const) {
+      assert.deepStrictEqual(flags(recordIn(state)), none, state)
+    }
+  })
+
+  it("says that it diverged", () => {
+    assert.isTrue(flags({ ...recordIn("Converged"), diverged: true }).diverged)
+  })
+
+  it("says so after the refusal of an event that ended the rollout", () => {
+    for (const status of ["pass", "fail"] as const) {
+      const bench = new Bench().soak()
+      while (bench.entry().record.state === "Soaking") {
+        bench.pass(5 * second).sample(status)
+        bench.tick()
+      }
+      const { lastEventSeq, state } = bench.entry().record
+      assert.strictEqual(state, status === "pass" ? "Converged" : "Failed")
+      bench.deliver(r1, lastEventSeq - 1)
+      assert.isUndefined(digestOf(bench.entry().record).diverged)
+      bench.accept({
+        _tag: "Delivered",
+        rolloutId: r1,
+        seq: lastEventSeq,
+        kind: bench.events().at(-1)!.kind,
+        verdict: { _tag: "Refused", reason: "invariant" }
+      })
+      assert.isTrue(digestOf(bench.entry().record).diverged, status)
+    }
+  })
+
+  it("says why it failed, and condemns a closure only when that was at fault", () => {
+    const failed = recordIn("Failed")
+    assert(failed.state === "Failed")
+    const reasons = { activation: "activation-failed", probes: "sustained-failure", drift: "closure-drift" } as const
+    for (const failure of ["activation", "probes", "drift"] as const) {
+      for (const closureAtFault of [true, false]) {
+        assert.deepStrictEqual(flags({ ...failed, failure, closureAtFault }), {
+          ...none,
+          quarantined: closureAtFault ? true : undefined,
+          reason: reasons[failure]
+        })
+      }
+    }
+    const reverted = recordIn("Reverted")
+    assert(reverted.state === "Reverted")
+    assert.isTrue(flags({ ...reverted, closureAtFault: true }).quarantined)
+    assert.isUndefined(flags({ ...reverted, closureAtFault: false }).quarantined)
+  })
+})
+
+describe("the closure that a heartbeat names", () => {
+  it("is none while a switch is in flight, even when every event was delivered", () => {
+    const bench = new Bench()
+    bench.tick(oldSystem)
+    assert.strictEqual(reportedClosure(bench.state), oldSystem)
+    bench.accept(dispatch())
+    bench.deliver()
+    assert.strictEqual(bench.entry().record.state, "Activating")
+    assert.isUndefined(reportedClosure(bench.state))
+  })
+
+  it("is none while events of the current rollout are undelivered, parked ones too", () => {
+    const bench = new Bench().soak({ policy: { ...dispatch().policy, soakMs: day } })
+    bench.tick(oldSystem)
+    assert.isUndefined(reportedClosure(bench.state))
+    bench.deliver(r1, 1)
+    bench.accept({
+      _tag: "Delivered",
+      rolloutId: r1,
+      seq: 2,
+      kind: "ActivationCompleted",
+      verdict: { _tag: "Parked", reason: "no-verdict" }
+    })
+    bench.deliver()
+    assert.isUndefined(reportedClosure(bench.state))
+    bench.accept({ _tag: "HeartbeatAnswered", replayFrom: { [r1]: 2 }, ackedThrough: {}, snapshots: [] })
+    bench.deliver()
+    assert.strictEqual(reportedClosure(bench.state), oldSystem)
+  })
+
+  it("is what runs, whatever that is, once the rollout is over", () => {
+    const bench = new Bench().soak()
+    bench.sample("pass")
+    bench.tick()
+    for (let at = 0; at < 65; at += 5) bench.pass(5 * second).tick()
+    assert.strictEqual(bench.entry().record.state, "Converged")
+    bench.deliver()
+    bench.tick(newSystem)
+    assert.strictEqual(reportedClosure(bench.state), newSystem)
+  })
+})
