@@ -23,7 +23,8 @@ export const Pulse = Context.Reference<() => void>("nixfleet/ControlPlane/Pulse"
 export const limitsOf = (settings: Settings["Service"]): Limits => ({
   leaseMs: millis(settings.leaseSecs),
   heartbeatMs: millis(settings.heartbeatSecs),
-  recoveryGraceMs: millis(settings.recoveryGraceSecs)
+  recoveryGraceMs: millis(settings.recoveryGraceSecs),
+  ...(settings.freshnessWindowSecs === undefined ? {} : { freshnessCeilingMs: millis(settings.freshnessWindowSecs) })
 })
 
 export const layer: Layer.Layer<Inbox | ControlPlaneState, never, Journal | Waiters> = Layer.effectContext(

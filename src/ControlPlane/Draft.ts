@@ -2,7 +2,7 @@
  * One decision while it is being made: every change of durable state goes through a row (`record`) and is folded at once, so
  * that what is decided next sees it; `finish` adds the stored rows that the folds touched. Lives for one call of the decider.
  */
-import { HashMap } from "effect"
+import { HashMap, HashSet } from "effect"
 import type { Change } from "../Reducer.ts"
 import type { HostSeen, LogEntry, LogRow } from "../Schema/ControlPlaneJournal.ts"
 import { foldRow } from "./Fold.ts"
@@ -10,6 +10,8 @@ import { Touched } from "./fold/Touched.ts"
 import type { Action, VerifiedArtifacts } from "./Input.ts"
 import { at, hostIn, type HostVerdict, type PlannedManifest, type State, type Waiter } from "./State.ts"
 import type { Write } from "./Write.ts"
+
+const auditHourMs = 3_600_000
 
 /** Whom a row is about. */
 export interface About {
@@ -82,6 +84,36 @@ export class Draft {
     const times = known?.rolloutId === rolloutId && known.seq === seq ? known.times + 1 : 1
     this.state = { ...this.state, gaps: HashMap.set(this.state.gaps, host, { rolloutId, seq, times }) }
     return times
+  }
+
+  /** How many refused events of this host came in the present hour, this one included. */
+  audited(host: string): number {
+    const known = at(this.state.audits, host)
+    const audits = known === undefined || this.now - known.since >= auditHourMs
+      ? { since: this.now, count: 1 }
+      : { ...known, count: known.count + 1 }
+    this.state = { ...this.state, audits: HashMap.set(this.state.audits, host, audits) }
+    return audits.count
+  }
+
+  /** Whom a channel in recovery waits for, by the plan that was just made. */
+  awaits(channel: string, hosts: ReadonlyArray<string>): void {
+    this.state = { ...this.state, missing: HashMap.set(this.state.missing, channel, HashSet.fromIterable(hosts)) }
+  }
+
+  /**
+   * Nothing is missing of this host any more. Ten thousand hosts that are heard one after the other plan their channel once:
+   * when the last of them is (D20).
+   */
+  arrived(channel: string, host: string): void {
+    if (at(this.state.channels, channel)?.recovery === undefined) {
+      if (HashMap.has(this.state.queue, host)) this.mark(channel)
+      return
+    }
+    const before = at(this.state.missing, channel)
+    const left = before === undefined ? HashSet.empty<string>() : HashSet.remove(before, host)
+    this.state = { ...this.state, missing: HashMap.set(this.state.missing, channel, left) }
+    if (HashSet.size(left) === 0) this.mark(channel)
   }
 
   /** These channels are planned again before the commit. */

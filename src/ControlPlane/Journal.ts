@@ -42,7 +42,7 @@ export class Journal extends Context.Service<Journal, {
   /** One durable transaction; throws `CommitHeld` when it may be tried again. For the reducer only. */
   readonly commit: (writes: ReadonlyArray<Write>) => void
   /** The event log of a rollout, for operators; a rollout that nobody ever named has no events. */
-  readonly eventLog: (page: LogPage) => Effect.Effect<RolloutEvents>
+  readonly eventLog: (page: LogPage) => Effect.Effect<RolloutEvents, JournalUnusable>
   /** All rows in the order of their writing: for tests and the deep check. */
   readonly rows: Effect.Effect<ReadonlyArray<LogRow>, JournalUnusable>
 }>()("nixfleet/ControlPlane/Journal") {
@@ -67,7 +67,7 @@ export class Journal extends Context.Service<Journal, {
         return Journal.of({
           initial,
           commit,
-          eventLog: (page) => Effect.sync(() => readPage(database.sql, page)),
+          eventLog: (page) => readable(database, () => readPage(database.sql, page)),
           rows: readable(database, () => allRows(database.sql))
         })
       })
@@ -96,18 +96,40 @@ const readable = <A>(database: Database["Service"], read: () => A): Effect.Effec
 
 const isEventKind = Schema.is(EventKind)
 
-function readPage(sql: Sql, { afterSeq, limit, rolloutId }: LogPage): RolloutEvents {
-  const rows = sql.all(
-    `SELECT e.seq, e.ts, e.kind, h.name AS host, e.payload, e.outcome
-     FROM event_log e LEFT JOIN names h ON h.id = e.host
-     WHERE e.rollout = (SELECT id FROM names WHERE name = ?) AND e.seq > ? ORDER BY e.seq LIMIT ?`,
-    rolloutId,
-    afterSeq,
-    Math.min(Math.max(limit, 1), eventsPageLimit)
-  )
+/** A page ends here, whatever its limit: one event may have 2 MiB, and the answer is made in memory. At least one row. */
+const pageBytes = 4_194_304
+/** Rows that are read before their size is looked at. */
+const pageStep = 16
+
+function pageRows(sql: Sql, { afterSeq, limit, rolloutId }: LogPage): ReadonlyArray<Row> {
+  const wanted = Math.min(Math.max(limit, 1), eventsPageLimit)
+  const rows: Array<Row> = []
+  let bytes = 0
+  let last = afterSeq
+  while (rows.length < wanted && bytes < pageBytes) {
+    const step = sql.all(
+      `SELECT e.seq, e.ts, e.kind, h.name AS host, e.payload, e.outcome
+       FROM event_log e LEFT JOIN names h ON h.id = e.host
+       WHERE e.rollout = (SELECT id FROM names WHERE name = ?) AND e.seq > ? ORDER BY e.seq LIMIT ?`,
+      rolloutId,
+      last,
+      Math.min(pageStep, wanted - rows.length)
+    )
+    for (const row of step) {
+      if (bytes >= pageBytes) return rows
+      rows.push(row)
+      bytes += String(row["payload"]).length
+      last = Number(row["seq"])
+    }
+    if (step.length < pageStep) break
+  }
+  return rows
+}
+
+function readPage(sql: Sql, page: LogPage): RolloutEvents {
   return {
-    rollout_id: rolloutId,
-    events: rows.map((row) => {
+    rollout_id: page.rolloutId,
+    events: pageRows(sql, page).map((row) => {
       const kind = row["kind"]
       return {
         seq: Number(row["seq"]),

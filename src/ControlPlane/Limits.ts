@@ -7,6 +7,8 @@ export interface Limits {
   readonly heartbeatMs: number
   /** How long a channel that this database sees for the first time waits for silent hosts, ms; at least two heartbeats (D6). */
   readonly recoveryGraceMs: number
+  /** Upper bound for the age of a release, ms (D14); absent: the smallest signed window alone decides. */
+  readonly freshnessCeilingMs?: number
 }
 
 export const defaultLimits: Limits = { leaseMs: 90_000, heartbeatMs: 60_000, recoveryGraceMs: 150_000 }

@@ -5,7 +5,7 @@
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
 import { Effect, Option, Result } from "effect"
 import { Command } from "effect/cli"
-import { configFlag, givenFlags, logging, optionFlags, teardown, Unusable, unusable } from "../Layers/CommandLine.ts"
+import { configFlag, endOf, givenFlags, logging, optionFlags, teardown, unusable } from "../Layers/CommandLine.ts"
 import { readConfigFile } from "../Layers/ConfigFile.ts"
 import { processEnvironment } from "../Layers/ProcessEnvironment.ts"
 import { configFileEnv, controlPlaneOptions, controlPlaneTable, crossCheck } from "../Schema/ControlPlaneConfig.ts"
@@ -13,7 +13,7 @@ import { gatherOptions } from "../Schema/Options.ts"
 import { version } from "../Schema/Version.ts"
 import * as Program from "./Program.ts"
 
-/** A start that fails for a reason that a restart does not mend; the rest exits 1 and the service manager tries again. */
+/** A start that fails for one of these needs a person; the rest exits 1 and the service manager tries again. */
 const ofConfiguration: ReadonlySet<string> = new Set([
   "CacheWriteFailed",
   "JournalUnusable",
@@ -46,7 +46,7 @@ const serve = Command.make(
       Effect.andThen(Program.run(config, environment)),
       Effect.onInterrupt(() => Effect.logInfo("the control plane stopped because it was told to")),
       Effect.annotateLogs({ program: "nixfleet-control-plane" }),
-      Effect.mapError((error) => ofConfiguration.has(error._tag) ? new Unusable({ message: error.message }) : error),
+      Effect.mapError(endOf(ofConfiguration)),
       Effect.provide(logging(config.logFormat))
     )
   })

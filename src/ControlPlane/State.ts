@@ -6,7 +6,7 @@
  * Maps are persistent (`HashMap`): an event of one host among 10,000 copies a path, never the fleet (D20). Their order is
  * that of hashes: whatever decides or is shown sorts first (house rule 6).
  */
-import { Context, HashMap, Option } from "effect"
+import { Context, HashMap, type HashSet, Option } from "effect"
 import type { FleetHost } from "../Schema/Artifacts.ts"
 import type {
   ChannelRecovery,
@@ -24,6 +24,9 @@ import { defaultLimits, type Limits } from "./Limits.ts"
 
 /** Sequence numbers whose content is remembered per (host, rollout); an older repetition counts as a duplicate. */
 export const ledgerWindow = 512
+
+/** Highest attempt that an agent is believed: a lie at the end of the number range must leave room for the next attempt. */
+export const attemptLimit = 1_000_000
 
 /** What was received of one host in one rollout, applied or refused (D2). */
 export interface Ledger {
@@ -67,7 +70,7 @@ export interface ChannelEntry {
 
 /** One host across rollouts. */
 export interface HostEntry {
-  /** Rollouts that have a record of this host, newest manifest first. */
+  /** Rollouts that list this host, newest manifest first. */
   readonly rollouts: ReadonlyArray<string>
   /** Absent until it was heard in this database. */
   readonly seen?: HostSeen
@@ -97,6 +100,8 @@ export interface PlannedManifest {
   readonly targetRef: string
   readonly signedAt: Millis
   readonly manifestHash: string
+  /** Last moment at which it may be dispatched: it stays in force, but grows old (D14). */
+  readonly freshUntil: Millis
   readonly plan: RolloutPlan
 }
 
@@ -105,6 +110,13 @@ export interface GapAnswers {
   readonly rolloutId: string
   readonly seq: number
   readonly times: number
+}
+
+/** Refused events of one host that belong to no record here. */
+export interface Audits {
+  /** When the first of them came, epoch ms. */
+  readonly since: Millis
+  readonly count: number
 }
 
 export interface State {
@@ -132,6 +144,10 @@ export interface State {
   readonly verdicts: HashMap.HashMap<string, HostVerdict>
   /** By host: the latest gap, to bound how often it is answered. Not durable. */
   readonly gaps: HashMap.HashMap<string, GapAnswers>
+  /** By host: refused events of the present hour, to bound how many are written down. Not durable. */
+  readonly audits: HashMap.HashMap<string, Audits>
+  /** By channel in recovery: the hosts that its last plan waited for and that were not heard since. Not durable. */
+  readonly missing: HashMap.HashMap<string, HashSet.HashSet<string>>
   /** Channels whose plan must be looked at before the next commit. Empty in every published state. */
   readonly dirty: ReadonlySet<string>
   /** When the last plan ran, for `healthz`. Not durable. */
@@ -152,6 +168,8 @@ export function emptyState(databaseId: string, limits: Limits = defaultLimits): 
     quarantine: [],
     verdicts: HashMap.empty(),
     gaps: HashMap.empty(),
+    audits: HashMap.empty(),
+    missing: HashMap.empty(),
     dirty: new Set()
   }
 }

@@ -28,13 +28,20 @@ import {
   type State
 } from "./State.ts"
 
-/** One entry a host: every host of the fleet in force, and every other one that still has a live record. */
-export function hosts(state: State): HostsResponse {
+/** One entry a host: every host of the fleet in force, and every other one that still has a live record; or one of them. */
+export function hosts(state: State, only?: string): HostsResponse {
+  const quarantined = new Set(state.quarantine.map(({ closure }) => closure))
+  const names = only === undefined ? namesOf(state) : isShown(state, only) ? [only] : []
+  return { hosts: names.map((host) => hostStatus(state, host, quarantined)) }
+}
+
+const isShown = (state: State, host: string): boolean =>
+  declaredHost(state, host) !== undefined || currentRolloutOf(state, host) !== undefined
+
+function namesOf(state: State): ReadonlyArray<string> {
   const declared = Object.keys(state.artifacts?.fleet.value.hosts ?? {})
   const known = [...HashMap.entries(state.hosts)].flatMap(([host, entry]) => entry.rollouts.length > 0 ? [host] : [])
-  const names = [...new Set([...declared, ...known])].toSorted()
-  const quarantined = new Set(state.quarantine.map(({ closure }) => closure))
-  return { hosts: names.map((host) => hostStatus(state, host, quarantined)) }
+  return [...new Set([...declared, ...known])].toSorted()
 }
 
 interface Membership {
@@ -149,12 +156,13 @@ export function lifecycle(state: State, rolloutId: string): RolloutLifecycle | u
   }
 }
 
-/** Ascending by wave, then host. */
-export function rolloutHosts(state: State, rolloutId: string): RolloutHosts | undefined {
+/** Ascending by wave, then host; or one of them. */
+export function rolloutHosts(state: State, rolloutId: string, only?: string): RolloutHosts | undefined {
   const rollout = at(state.rollouts, rolloutId)
   if (rollout === undefined) return undefined
   const waveOf = (host: string) => plannedHost(rollout.plan, host)?.wave ?? 0
-  const rows = sorted(rollout.hosts).toSorted(([a], [b]) => waveOf(a) - waveOf(b))
+  const asked = only === undefined ? rollout.hosts : HashMap.filter(rollout.hosts, (_, host) => host === only)
+  const rows = sorted(asked).toSorted(([a], [b]) => waveOf(a) - waveOf(b))
   return { rollout_id: rolloutId, hosts: rows.map(([host, entry]) => rolloutHost(state, rollout, host, entry)) }
 }
 

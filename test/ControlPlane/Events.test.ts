@@ -174,15 +174,15 @@ describe("Events (D2, D4)", () => {
 
   it("an event of another attempt is refused", () => {
     const plane = ready()
-    dispatched(plane, "h1")
-    const ack: AgentEvent = {
-      kind: "DispatchAck",
-      currentClosureAtDispatch: "",
-      receivedAt: plane.now,
+    dispatched(plane, "h1").accepts(plane)
+    const started: AgentEvent = {
+      kind: "ActivationStarted",
+      startedAt: plane.now,
+      switchMethod: "test",
       attempt: 2,
-      seq: 1
+      seq: 2
     }
-    assert.deepStrictEqual(plane.post("h1", id, ack), { _tag: "Refused", reason: "wrong-attempt", class: "guard" })
+    assert.deepStrictEqual(plane.post("h1", id, started), { _tag: "Refused", reason: "wrong-attempt", class: "guard" })
   })
 
   it("probe results of a soaking host do not plan anew", () => {

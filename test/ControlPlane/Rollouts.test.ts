@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { HashMap } from "effect"
 import { at } from "../../src/ControlPlane/State.ts"
+import type { UnnumberedEvent } from "../../src/Rollout/Host.ts"
 import {
   Agent,
   closureOf,
@@ -221,6 +222,41 @@ describe("Quarantine (D11)", () => {
     const repaired: Release = { ref: "c3", waves: r1.waves, signedAt: start + 2000 }
     plane.publish(repaired)
     assert.strictEqual(plane.poll("h1")?.rollout_id, idOf(repaired))
+  })
+
+  it("does not hold the same ref once its manifest names a repaired closure (P-20)", () => {
+    const plane = ready()
+    const h1 = dispatched(plane, "h1")
+    h1.soaks(plane)
+    h1.rollsBack(plane)
+    plane.publish({ ...r1, signedAt: start + 1000 })
+    assert.isUndefined(plane.poll("h1"), "signed again is not repaired")
+    plane.publish({ ...r1, signedAt: start + 2000, closures: { h1: closureOf("ff", "h1") } })
+    assert.deepInclude(plane.poll("h1"), { target_closure: closureOf("ff", "h1"), attempt: 2 })
+  })
+})
+
+describe("Evidence (D12)", () => {
+  it("an agent of the original that declared no probes completes its wave after the soak", () => {
+    const two: Release = { ref: "a1", waves: [["h1"], ["h2"]] }
+    const plane = ready(two)
+    plane.heartbeat("h1", {}, reference)
+    const dispatch = plane.poll("h1", reference)
+    assert.isDefined(dispatch)
+    if (dispatch === undefined) return
+    const target = dispatch.target_closure
+    const happened: ReadonlyArray<UnnumberedEvent> = [
+      { kind: "DispatchAck", currentClosureAtDispatch: "", receivedAt: plane.now },
+      { kind: "ActivationCompleted", observedCurrentClosure: target, exitCode: 0, completedAt: plane.now },
+      { kind: "Converged", convergedAt: plane.now + soakMs, currentClosure: target }
+    ]
+    for (const [index, event] of happened.entries()) {
+      if (event.kind === "Converged") plane.pass(soakMs - 1)
+      plane.post("h1", idOf(two), { ...event, seq: index + 1 }, { capabilities: reference })
+    }
+    assert.isUndefined(plane.poll("h2"), "a millisecond of the soak is left here")
+    plane.pass(1)
+    assert.strictEqual(plane.poll("h2")?.rollout_id, idOf(two))
   })
 })
 

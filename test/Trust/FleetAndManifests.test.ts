@@ -6,6 +6,7 @@ import { reasons } from "../../src/Schema/Reasons.ts"
 import {
   checkHostTarget,
   checkManifestFleet,
+  checkManifestHosts,
   checkManifestId,
   fallbackSoakMs,
   hostEntry,
@@ -144,4 +145,23 @@ describe("the policy of a host's rollout", () => {
 it("every mismatch has a name in the catalogue", () => {
   const names = [checkManifestId(manifest, ""), checkManifestFleet(manifest, ""), checkHostTarget(manifest, "", "")]
   for (const mismatch of names) assert.isTrue(mismatch !== undefined && Object.hasOwn(reasons, mismatch.reason))
+})
+
+describe("the hosts of a manifest (D14)", () => {
+  const projected = projectManifest(fleet, fleetHash, "stable")!
+  const entry = projected.hostSet[0]!
+  const withHost = (host: typeof entry) => ({ ...projected, hostSet: [host] })
+
+  it("are where the fleet has them, with the closures that it names", () => {
+    assert.isUndefined(checkManifestHosts(projected, fleet))
+  })
+
+  it("may neither be of another channel, nor unknown, nor have another closure", () => {
+    assert.strictEqual(checkManifestHosts({ ...projected, channel: "edge" }, fleet)?.reason, "manifest-other-fleet")
+    for (const hostname of ["nobody", "constructor", "__proto__"]) {
+      assert.strictEqual(checkManifestHosts(withHost({ ...entry, hostname }), fleet)?.reason, "manifest-other-fleet")
+    }
+    const other = withHost({ ...entry, targetClosure: closure("9", "other") })
+    assert.strictEqual(checkManifestHosts(other, fleet)?.reason, "manifest-other-target")
+  })
 })

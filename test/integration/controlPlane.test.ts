@@ -1,9 +1,7 @@
 import { assert, describe, layer } from "@effect/vitest"
-import { Effect, Fiber, Layer, Schedule, Schema } from "effect"
+import { Effect, Fiber, Schema } from "effect"
 import { writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { Exchange, type ExchangeRequest, type SendOptions } from "../../src/Layers/Net/Exchange.ts"
-import * as TlsClient from "../../src/Layers/Net/TlsClient.ts"
 import {
   ChannelView,
   Healthz,
@@ -14,65 +12,12 @@ import {
   Whoami
 } from "../../src/Schema/OperatorViews.ts"
 import { formatTimestamp } from "../../src/Schema/Primitives.ts"
-import { allCapabilities, capabilitiesHeader, DispatchResponse, protocolHeader } from "../../src/Schema/Wire.ts"
+import { DispatchResponse } from "../../src/Schema/Wire.ts"
 import { closure, seedOf, signed } from "../support/artifacts.ts"
 import { agentSuffix, Certificates } from "../support/certificates.ts"
+import { peer, ready } from "../support/controlPlanePeer.ts"
 import { launch, messageOf, publish, site, start } from "../support/controlPlaneProcess.ts"
-import { post, quick, textOf } from "../support/tls.ts"
-
-const ours = { [protocolHeader]: "1", [capabilitiesHeader]: allCapabilities.join(",") }
-
-/** One peer with its certificate. */
-const peer = Effect.fnUntraced(function*(port: number, name: string, role: "agent" | "operator") {
-  const { authority, caFile, write } = yield* Certificates
-  const files = write(
-    name,
-    yield* Effect.promise(() => role === "agent" ? authority.agent(name) : authority.operator(name))
-  )
-  const context = yield* Layer.build(TlsClient.layer({
-    baseUrl: `https://localhost:${port}`,
-    caFile,
-    certFile: files.cert,
-    keyFile: files.key,
-    insecure: false
-  }))
-  const { send } = yield* Effect.provide(Exchange, context)
-  const call = (request: ExchangeRequest, options: Partial<SendOptions> = {}) =>
-    send({ ...request, headers: { ...ours, ...request.headers } }, { ...quick, ...options })
-  const get = (path: string, options: Partial<SendOptions> = {}) =>
-    call({ method: "GET", path, headers: {}, body: new Uint8Array() }, options)
-  return {
-    call,
-    get,
-    read: <S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S) =>
-      Effect.map(get(path), (response) => Schema.decodeUnknownSync(schema)(JSON.parse(textOf(response.body)))),
-    heartbeat: (fields: Readonly<Record<string, unknown>> = {}) =>
-      call(post(
-        "/v1/agent/heartbeat",
-        JSON.stringify({
-          hostname: name,
-          at: formatTimestamp(Date.now()),
-          boot: true,
-          journal_id: `journal-of-${name}`,
-          digests: [],
-          current_closure: closure("0", "before"),
-          ...fields
-        })
-      )),
-    event: (rolloutId: string, event: Readonly<Record<string, unknown>>) =>
-      call(post(
-        "/v1/agent/events",
-        JSON.stringify({ hostname: name, rolloutId, journalId: `journal-of-${name}`, event })
-      ))
-  }
-})
-
-/** Until it answers 200: readiness follows the first look at the releases. */
-const ready = (asked: Effect.Effect<{ readonly status: number }, unknown>) =>
-  asked.pipe(
-    Effect.filterOrFail(({ status }) => status === 200),
-    Effect.retry(Schedule.spaced("20 millis"))
-  )
+import { post, textOf } from "../support/tls.ts"
 
 describe("the control plane as a process", () => {
   layer(Certificates.layer, { excludeTestServices: true })((it) => {

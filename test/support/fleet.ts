@@ -81,8 +81,9 @@ export interface FleetOptions {
   readonly policy?: Partial<DeclaredPolicy>
   /** Options of the control plane over the shortened ones. */
   readonly controlPlane?: Readonly<Record<string, unknown>>
-  /** What runs as the agent; its sources when nothing is said. */
+  /** What runs as the agent, or as the control plane; their sources when nothing is said. */
   readonly agentProgram?: string
+  readonly controlPlaneProgram?: string
 }
 
 /** Seconds; long enough to be seen, short enough to wait for. */
@@ -247,7 +248,7 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
         ...controlPlaneCadences,
         ...options.controlPlane
       })
-      const program = yield* launch(["serve", "--config", config])
+      const program = yield* launch(["serve", "--config", config], {}, options.controlPlaneProgram)
       yield* program.line((line) => messageOf(line).startsWith("listening on"))
       return program
     }),

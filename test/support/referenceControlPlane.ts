@@ -116,7 +116,7 @@ export class ReferenceControlPlane {
   readonly #database: ReferenceDatabase
   readonly #published: ReadonlyMap<string, FetchedArtifact>
   readonly #options: ReferenceControlPlaneOptions
-  readonly #inbox = Effect.runSync(Queue.unbounded<AgentEventEnvelope>())
+  #inbox: Queue.Queue<AgentEventEnvelope> | undefined
   /** The one signal that wakes every parked poll (C-W4). */
   readonly #parked = new Set<() => void>()
   #isReady = false
@@ -133,12 +133,14 @@ export class ReferenceControlPlane {
   }
 
   /** Its background tasks; ends only with its scope. */
-  readonly run = Effect.suspend(() =>
-    Effect.all([this.#becomeReady, this.#pollManifests, this.#plan, this.#reduce], {
+  readonly run = Effect.gen({ self: this }, function*() {
+    const inbox = yield* Queue.unbounded<AgentEventEnvelope>()
+    this.#inbox = inbox
+    return yield* Effect.all([this.#becomeReady, this.#pollManifests, this.#plan, this.#reduce(inbox)], {
       concurrency: "unbounded",
       discard: true
     })
-  )
+  })
 
   readonly handler: ExchangeHandler = (request, peer) =>
     Effect.suspend(() => {
@@ -213,16 +215,20 @@ export class ReferenceControlPlane {
     if (envelope.value.hostname !== hostname) return bare(403)
     const { event, rolloutId } = envelope.value
     const stored = this.#database.records.get(recordKey(rolloutId, hostname))
-    if (stored === undefined || event.seq > stored.lastEventSeq) Queue.offerUnsafe(this.#inbox, envelope.value)
+    if (this.#inbox !== undefined && (stored === undefined || event.seq > stored.lastEventSeq)) {
+      Queue.offerUnsafe(this.#inbox, envelope.value)
+    }
     return bare(204)
   }
 
-  readonly #reduce = Effect.gen({ self: this }, function*() {
-    for (;;) {
-      const { event, hostname, rolloutId } = yield* Queue.take(this.#inbox)
-      this.#apply(hostname, rolloutId, event)
-    }
-  })
+  #reduce(inbox: Queue.Queue<AgentEventEnvelope>) {
+    return Effect.gen({ self: this }, function*() {
+      for (;;) {
+        const { event, hostname, rolloutId } = yield* Queue.take(inbox)
+        this.#apply(hostname, rolloutId, event)
+      }
+    })
+  }
 
   /** Drops what it cannot apply, without a word to anybody. */
   #apply(hostname: string, rolloutId: string, event: AgentEvent): void {
@@ -394,10 +400,10 @@ export class ReferenceControlPlane {
 
   // ---- Long poll (control-plane.md §3)
 
-  #dispatch(hostname: string): Effect.Effect<ExchangeResponse> {
+  #dispatch(hostname: string, waitMs: number): Effect.Effect<ExchangeResponse> {
     return Effect.gen({ self: this }, function*() {
-      const row = this.#take(hostname) ??
-        (yield* this.#options.polls === "instant" ? Effect.undefined : this.#park(hostname))
+      const wait = this.#options.polls === "instant" ? 0 : waitMs
+      const row = this.#take(hostname) ?? (yield* this.#park(hostname, wait))
       if (row === undefined) return this.#options.noWork === "null" ? json(200, null) : bare(204)
       const key = `${hostname} ${row.rolloutId}`
       const takes = (this.#database.takes.get(key) ?? 0) + 1

@@ -46,11 +46,10 @@ function body({ request }: Call): Result.Result<Json, Refusal> {
   return parsed.ok ? Result.succeed(parsed.value) : Result.fail(refuse("body-not-json", parsed.problem.detail, 400))
 }
 
-const answeredInTime = <A>(answer: Effect.Effect<A | Busy>): Effect.Effect<A | Busy> =>
+const answeredInTime = <A>(call: Call, answer: Effect.Effect<A | Busy>): Effect.Effect<A | Busy> =>
   Effect.timeoutOrElse(answer, {
     duration: replyTimeoutMs,
-    orElse: () =>
-      Effect.as(Effect.logWarning("the reducer is late").pipe(Effect.annotateLogs({ reason: "reducer-late" })), busy)
+    orElse: () => Effect.as(call.note("reducer-late", "the reducer is late", ""), busy)
   })
 
 // ---- GET /v1/agent/dispatch
@@ -141,10 +140,11 @@ const unreadable = (call: Call, kind: string, problem: string) => {
   const refusal = refuse("event-shape", `${kind}: ${problem}`, 422)
   return call.capabilities.has("verdicts")
     ? refusal
-    : Effect.logWarning("an event that cannot be read was dropped; its agent knows no refusal").pipe(
-      Effect.annotateLogs({ reason: refusal.reason, detail: refusal.detail, peer: call.identity.commonName }),
-      Effect.as(bare(204))
-    )
+    : call.note(
+      "event-shape",
+      "an event that cannot be read was dropped; its agent knows no refusal",
+      refusal.detail
+    ).pipe(Effect.as(bare(204)))
 }
 
 export const events = Effect.fnUntraced(function*(api: Api, call: Call) {
@@ -165,7 +165,7 @@ export const events = Effect.fnUntraced(function*(api: Api, call: Call) {
     hash: sha256Hex(encodeUtf8(canonical)),
     capabilities: call.capabilities
   } as const
-  const answer = yield* answeredInTime<EventAnswer>(api.inbox.event(input))
+  const answer = yield* answeredInTime<EventAnswer>(call, api.inbox.event(input))
   yield* logAnswer(call, answer)
   return eventResponse(answer, call)
 })
@@ -182,12 +182,10 @@ const logged: Partial<Record<(EventAnswer | Busy)["_tag"], Reason>> = {
 }
 
 /** Refusals are in the journal and its log already; what was not recorded is told here (house rule 10). */
-const logAnswer = (call: Call, { _tag }: EventAnswer | Busy) =>
-  logged[_tag] === undefined
-    ? Effect.void
-    : Effect.logInfo("an event was not taken and will be sent again").pipe(
-      Effect.annotateLogs({ reason: logged[_tag], peer: call.identity.commonName })
-    )
+const logAnswer = (call: Call, { _tag }: EventAnswer | Busy) => {
+  const reason = logged[_tag]
+  return reason === undefined ? Effect.void : call.note(reason, "an event was not taken and will be sent again", "")
+}
 
 // ---- POST /v1/agent/heartbeat
 
@@ -211,7 +209,7 @@ export const heartbeat = Effect.fnUntraced(function*(api: Api, call: Call) {
     return yield* refuse("hostname-differs", `${host} sent a heartbeat of ${decoded.value.hostname}`, 403)
   }
   const input = { _tag: "HeartbeatReceived", heartbeat: decoded.value, capabilities: call.capabilities } as const
-  const answer = yield* answeredInTime<HeartbeatAnswer>(api.inbox.heartbeat(input))
+  const answer = yield* answeredInTime<HeartbeatAnswer>(call, api.inbox.heartbeat(input))
   return answer._tag === "Busy"
     ? yield* refuse("queue-full", "a heartbeat", bare(503, retryLater))
     : heartbeatResponse(answer)

@@ -9,8 +9,10 @@ import type {
   RolloutLifecycle,
   RolloutList
 } from "../../Schema/OperatorViews.ts"
+import type { Reason } from "../../Schema/Reasons.ts"
 import type { Inbox } from "../Inbox.ts"
 import type { Capabilities } from "../Input.ts"
+import type { JournalUnusable } from "../Journal.ts"
 import type { State } from "../State.ts"
 import type { Waiters } from "../Waiters.ts"
 import type { Identity } from "./Identity.ts"
@@ -26,9 +28,10 @@ export interface EventsPage {
 
 /** What operators see, as pure projections of a published state (`Views.ts`). `undefined`: there is no such thing. */
 export interface Projections {
-  readonly hosts: (state: State) => HostsResponse
+  /** `only`: one host's entry, if there is one. */
+  readonly hosts: (state: State, only?: string) => HostsResponse
   readonly rollouts: (state: State) => RolloutList
-  readonly rolloutHosts: (state: State, rolloutId: string) => RolloutHosts | undefined
+  readonly rolloutHosts: (state: State, rolloutId: string, only?: string) => RolloutHosts | undefined
   readonly lifecycle: (state: State, rolloutId: string) => RolloutLifecycle | undefined
   readonly channel: (state: State, channel: string) => ChannelView | undefined
 }
@@ -39,7 +42,7 @@ export interface Api {
   /** The published state. */
   readonly state: () => State
   readonly projections: Projections
-  readonly eventLog: (page: EventsPage) => Effect.Effect<RolloutEvents>
+  readonly eventLog: (page: EventsPage) => Effect.Effect<RolloutEvents, JournalUnusable>
   /** What follows `agent-<host>.` in the common names of hosts. */
   readonly agentSuffix: string
   /** Refuse requests without `X-Nixfleet-Protocol` (control-plane.md §1.5). */
@@ -55,4 +58,6 @@ export interface Call {
   /** The one parameter of the path, or "". */
   readonly parameter: string
   readonly query: URLSearchParams
+  /** A line for the operator, as many as one peer may cause. */
+  readonly note: (reason: Reason, message: string, detail: string) => Effect.Effect<void>
 }

@@ -1,16 +1,27 @@
 /**
  * The door of the control plane: which route, is it ready, which protocol, who asks, may they (control-plane.md §2.1, in this
- * order), then the route itself. Total: every failure is a status, and every refusal a log line with its reason.
+ * order), have they not had their share, then the route itself. Total: every failure is a status, and every refusal a log line
+ * with its reason; of a peer that is refused without end, a few and their number.
  *
  * One function over `Api`, so that the simulated network calls it without TLS.
  */
-import { Clock, Effect, Schema } from "effect"
+import { Clock, Effect, HashMap, Schema } from "effect"
 import type { ExchangeHandler, ExchangeRequest, ExchangeResponse, Peer } from "../../Layers/Net/Exchange.ts"
 import { Healthz } from "../../Schema/OperatorViews.ts"
+import type { Millis } from "../../Schema/Primitives.ts"
 import { allCapabilities, capabilitiesHeader, Capability, protocolHeader, protocolVersion } from "../../Schema/Wire.ts"
 import type { Capabilities } from "../Input.ts"
-import { isReady } from "../State.ts"
+import { declaredHost, isReady } from "../State.ts"
 import * as AgentRoutes from "./AgentRoutes.ts"
+import {
+  type Allowance,
+  eventBytes,
+  eventOverheadBytes,
+  makeAllowance,
+  otherRequests,
+  overAllowanceRetryAfterSeconds,
+  refusalLines
+} from "./Allowance.ts"
 import type { Api, Call } from "./Api.ts"
 import * as ArtifactRoutes from "./ArtifactRoutes.ts"
 import { type Access, match, maxBodyBytes, queryOf, type RouteName } from "./Contract.ts"
@@ -106,7 +117,45 @@ function answer(api: Api, name: RouteName, call: Call): Answer {
   }
 }
 
-const handle = Effect.fnUntraced(function*(api: Api, request: ExchangeRequest, peer: Peer | undefined) {
+/** What each peer may still ask for, and have written to the log. */
+interface Door {
+  readonly events: Allowance
+  readonly others: Allowance
+  readonly lines: Allowance
+}
+
+/** Shown of a path or a detail in a log line: the rest is what a peer wants us to write. */
+const shownLength = 500
+
+/** One line about a request that was not served; a peer that goes on and on is told of now and then, with the count. */
+const note = (door: Door, peer: string, reason: string, message: string, detail: string): Effect.Effect<void> =>
+  Effect.flatMap(Clock.currentTimeMillis, (now) => {
+    const line = door.lines(`${peer} ${reason}`, 1, now)
+    return !line.granted ? Effect.void : Effect.logInfo(message.slice(0, shownLength)).pipe(Effect.annotateLogs({
+      reason,
+      detail: detail.slice(0, shownLength),
+      peer,
+      ...(line.refused === 0 ? {} : { unloggedBefore: line.refused })
+    }))
+  })
+
+/** Hosts are many and may be in other hands; operators are few and their own masters. */
+function checkAllowance(
+  door: Door,
+  identity: Identity,
+  name: RouteName,
+  { body }: ExchangeRequest,
+  now: Millis
+): Refusal | undefined {
+  if (identity.role === "operator") return undefined
+  const { granted } = name === "events"
+    ? door.events(identity.host, body.length + eventOverheadBytes, now)
+    : door.others(identity.host, 1, now)
+  const retry = { "retry-after": String(overAllowanceRetryAfterSeconds) }
+  return granted ? undefined : refuse("over-allowance", name, bare(503, retry))
+}
+
+const handle = Effect.fnUntraced(function*(api: Api, door: Door, request: ExchangeRequest, peer: Peer | undefined) {
   const found = match(request.method, request.path)
   if (found._tag === "Unknown") return yield* refuse("path-unknown", "no such path", 404)
   if (found._tag === "WrongMethod") {
@@ -121,33 +170,44 @@ const handle = Effect.fnUntraced(function*(api: Api, request: ExchangeRequest, p
   if (!isReady(state)) return yield* refuse("not-ready", "no signed artifact is verified yet", notReady)
   const protocol = checkProtocol(request.headers[protocolHeader], api.strict)
   if (protocol !== undefined) return yield* protocol
-  const declared = state.artifacts?.fleet.value.hosts ?? {}
+  const isHost = (name: string) => declaredHost(state, name) !== undefined || HashMap.has(state.hosts, name)
   const now = yield* Clock.currentTimeMillis
-  const identified = identify(peer, now, api.agentSuffix, (name) => Object.hasOwn(declared, name))
+  const identified = identify(peer, now, api.agentSuffix, isHost)
   if (!identified.ok) return yield* refuse(identified.reason, peer?.commonName ?? "no certificate", identified.status)
   const denied = checkAccess(route.access, identified.identity)
   if (denied !== undefined) return yield* denied
+  const over = checkAllowance(door, identified.identity, route.name, request, now)
+  if (over !== undefined) return yield* over
 
   return yield* answer(api, route.name, {
     request,
     identity: identified.identity,
     capabilities: capabilitiesOf(request.headers[capabilitiesHeader]),
     parameter,
-    query: queryOf(request.path)
+    query: queryOf(request.path),
+    note: (reason, message, detail) => note(door, identified.identity.commonName, reason, message, detail)
   })
 })
 
 /** All routes as one function (house rule 6). */
-export const makeHandler = (api: Api): ExchangeHandler => (request, peer) =>
-  handle(api, request, peer).pipe(
-    Effect.catchTag("Refusal", (refusal) =>
-      Effect.logInfo(`${request.method} ${request.path} refused with ${refusal.status}`).pipe(
-        Effect.annotateLogs({
-          reason: refusal.reason,
-          detail: refusal.detail,
-          peer: peer?.commonName ?? ""
-        }),
-        Effect.as<ExchangeResponse>({ status: refusal.status, headers: refusal.headers, body: refusal.body })
-      )),
-    Effect.map(announce)
-  )
+export function makeHandler(api: Api): ExchangeHandler {
+  const door: Door = {
+    events: makeAllowance(eventBytes),
+    others: makeAllowance(otherRequests),
+    lines: makeAllowance(refusalLines)
+  }
+  return (request, peer) =>
+    handle(api, door, request, peer).pipe(
+      Effect.catchTag("Refusal", (refusal) =>
+        note(
+          door,
+          peer?.commonName ?? "",
+          refusal.reason,
+          `${request.method} ${request.path.slice(0, shownLength)} refused with ${refusal.status}`,
+          refusal.detail
+        ).pipe(
+          Effect.as<ExchangeResponse>({ status: refusal.status, headers: refusal.headers, body: refusal.body })
+        )),
+      Effect.map(announce)
+    )
+}

@@ -30,20 +30,22 @@ export function hostOfCommonName(commonName: string, agentSuffix: string): strin
 
 /**
  * Any name that is no agent's is an operator's, save two: one that looks like an agent of another fleet, and one that equals a
- * declared host, as certificates of older fleets do. Either would let a host read what is for operators.
+ * host's, as certificates of older fleets do, also when that host has left the fleet. Either would let a host read what is for
+ * operators.
  */
 export function identify(
   peer: Peer | undefined,
   now: Millis,
   agentSuffix: string,
-  isDeclaredHost: (name: string) => boolean
+  isHost: (name: string) => boolean
 ): Identified {
   if (peer?.commonName === undefined) return { ok: false, status: 401, reason: "no-client-certificate" }
   if (now < peer.notBefore || now > peer.notAfter) return { ok: false, status: 401, reason: "certificate-expired" }
   const { commonName, notBefore: issuedAt } = peer
   const host = hostOfCommonName(commonName, agentSuffix)
   if (host !== undefined) return { ok: true, identity: { role: "agent", host, commonName, issuedAt } }
-  if (commonName.startsWith(agentPrefix) || isDeclaredHost(commonName)) {
+  // Names of hosts are DNS names: their case means nothing.
+  if (commonName.toLowerCase().startsWith(agentPrefix) || isHost(commonName)) {
     return { ok: false, status: 403, reason: "certificate-of-no-role" }
   }
   return { ok: true, identity: { role: "operator", commonName, issuedAt } }

@@ -26,8 +26,8 @@ const encodeRolloutEvents = encoded(RolloutEvents)
 const encodeLifecycle = encoded(RolloutLifecycle)
 const encodeWhoami = encoded(Whoami)
 
-/** Whether this caller may see a host's entry. */
-const maySee = ({ identity }: Call) => (host: string) => identity.role === "operator" || identity.host === host
+/** The one host whose entries this caller may see; `undefined`: all. */
+const onlyHost = ({ identity }: Call): string | undefined => identity.role === "operator" ? undefined : identity.host
 
 const isRolloutId = Schema.is(RolloutId)
 /** 400 for another shape, on these routes (control-plane.md §2.2). */
@@ -49,21 +49,15 @@ export const channel = Effect.fnUntraced(function*(api: Api, call: Call) {
 })
 
 export const hosts = (api: Api, call: Call) =>
-  Effect.sync(() => {
-    const view = api.projections.hosts(api.state())
-    const visible = maySee(call)
-    return encodeHosts({ hosts: view.hosts.filter(({ hostname }) => visible(hostname)) })
-  })
+  Effect.sync(() => encodeHosts(api.projections.hosts(api.state(), onlyHost(call))))
 
 export const rollouts = (api: Api) => Effect.sync(() => encodeRollouts(api.projections.rollouts(api.state())))
 
 export const rolloutHosts = Effect.fnUntraced(function*(api: Api, call: Call) {
   const rolloutId = yield* rolloutIdOf(call)
-  const visible = maySee(call)
-  const view = api.projections.rolloutHosts(api.state(), rolloutId)
-  const found = view?.hosts.filter(({ host }) => visible(host)) ?? []
-  if (found.length === 0) return yield* refuse("rollout-unknown", rolloutId, 404)
-  return encodeRolloutHosts({ rollout_id: rolloutId, hosts: found })
+  const view = api.projections.rolloutHosts(api.state(), rolloutId, onlyHost(call))
+  if (view === undefined || view.hosts.length === 0) return yield* refuse("rollout-unknown", rolloutId, 404)
+  return encodeRolloutHosts(view)
 })
 
 export const rolloutLifecycle = Effect.fnUntraced(function*(api: Api, call: Call) {
@@ -82,12 +76,16 @@ function whole(query: URLSearchParams, name: string, absent: number) {
     : Effect.fail(refuse("query-invalid", `${name} is not a whole number`, 400))
 }
 
-/** `?limit=&after_seq=`: ascending pages; an unknown rollout has an empty one (control-plane.md §2.4). */
+/**
+ * `?limit=&after_seq=`: ascending pages; an unknown rollout has an empty one (control-plane.md §2.4). 500 when a row of the page
+ * cannot be read: nothing is left out of a log without a word.
+ */
 export const rolloutEvents = Effect.fnUntraced(function*(api: Api, call: Call) {
   const rolloutId = yield* rolloutIdOf(call)
   const limit = yield* whole(call.query, "limit", eventsPageLimit)
   const afterSeq = yield* whole(call.query, "after_seq", 0)
+  const page = api.eventLog({ rolloutId, limit: Math.min(Math.max(limit, 1), eventsPageLimit), afterSeq })
   return encodeRolloutEvents(
-    yield* api.eventLog({ rolloutId, limit: Math.min(Math.max(limit, 1), eventsPageLimit), afterSeq })
+    yield* Effect.mapError(page, ({ message, reason }) => refuse(reason, message, 500))
   )
 })

@@ -5,6 +5,7 @@
 import type { FleetResolved, RolloutManifest } from "../../Schema/Artifacts.ts"
 import type { RolloutPlan } from "../../Schema/ControlPlaneJournal.ts"
 import { resolvePolicy } from "../../Trust/FleetAndManifests.ts"
+import { clockSlackMs, smallestWindowMs, withCeiling } from "../../Trust/Freshness.ts"
 import type { Draft } from "../Draft.ts"
 import { sustainedFailureMs } from "../fold/Policy.ts"
 import type { ArtifactRefused, Verified, VerifiedArtifacts } from "../Input.ts"
@@ -17,8 +18,10 @@ export function decideArtifacts(draft: Draft, artifacts: VerifiedArtifacts): voi
     if (previous?.manifests.get(rolloutId)?.hash !== manifest.hash) accepted(draft, rolloutId, manifest.hash)
   }
   const manifests = new Map<string, PlannedManifest>()
+  const window = withCeiling(smallestWindowMs(artifacts.fleet.value), draft.state.limits.freshnessCeilingMs)
   for (const [rolloutId, manifest] of artifacts.manifests) {
-    const planned = plannedManifest(artifacts.fleet.value, rolloutId, manifest)
+    const freshUntil = Math.min(artifacts.fleet.signedAt, manifest.signedAt) + window + clockSlackMs
+    const planned = plannedManifest(artifacts.fleet.value, rolloutId, manifest, freshUntil)
     if (planned === undefined) {
       const detail = `channel ${manifest.value.channel} has no rollout policy in the fleet`
       refused(draft, { _tag: "ArtifactRefused", artifact: rolloutId, reason: "policy-missing", detail })
@@ -51,7 +54,8 @@ function beginRecovery(draft: Draft, channel: string): void {
 function plannedManifest(
   fleet: FleetResolved,
   rolloutId: string,
-  { hash, signedAt, value }: Verified<RolloutManifest>
+  { hash, signedAt, value }: Verified<RolloutManifest>,
+  freshUntil: number
 ): PlannedManifest | undefined {
   const policy = resolvePolicy(fleet, value.channel, 0, sustainedFailureMs)
   if (policy === undefined) return undefined
@@ -62,7 +66,7 @@ function plannedManifest(
     soakMs: soaks(fleet, value),
     onHealthFailure: policy.onHealthFailure
   }
-  return { rolloutId, targetRef: value.channelRef, signedAt, manifestHash: hash, plan }
+  return { rolloutId, targetRef: value.channelRef, signedAt, manifestHash: hash, freshUntil, plan }
 }
 
 /** One soak for each declared wave, and for each wave that a host is in. */

@@ -6,12 +6,21 @@ import type { StepError } from "../../Rollout/Host.ts"
 import type { EventOutcome } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
-import type { AgentEventKind, HostStateName } from "../../Schema/Wire.ts"
+import type { AgentEvent, AgentEventKind, HostStateName } from "../../Schema/Wire.ts"
 import type { Draft } from "../Draft.ts"
 import { shortHash } from "../fold/Events.ts"
 import { stepRemote } from "../fold/Policy.ts"
 import type { EventAnswer, EventReceived } from "../Input.ts"
-import { at, hostIn, type Ledger, ledgerWindow } from "../State.ts"
+import {
+  at,
+  attemptLimit,
+  hostIn,
+  type HostInRollout,
+  type Ledger,
+  ledgerWindow,
+  plannedHost,
+  type RolloutEntry
+} from "../State.ts"
 import { isHeard } from "./Recovery.ts"
 
 /**
@@ -19,6 +28,9 @@ import { isHeard } from "./Recovery.ts"
  * whose journal was reset cannot, and must not be blocked by that for ever (D5).
  */
 const maxGapAnswers = 3
+
+/** Refused events without a record here that are written down per host and hour (D4); a journal of weeks has fewer. */
+const auditsPerHour = 200
 
 export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
   const { event, hostname, rolloutId } = input.envelope
@@ -48,11 +60,18 @@ export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
     case "Next":
       break
   }
-  const result = stepRemote(entry.record, event, rollout.plan, draft.now)
+  if (isAhead(entry, rollout, event)) {
+    draft.record({ host: hostname, rolloutId }, {
+      kind: "effect",
+      payload: { effect: "AttemptFollowed", attempt: event.attempt ?? 1 }
+    })
+  }
+  const record = hostIn(draft.state, rolloutId, hostname)?.record ?? entry.record
+  const result = stepRemote(record, event, rollout.plan, draft.now)
   if (!result.ok) {
     return refuse(draft, input, { ...refusalOf(result.error), numbered: true, afterGap: place._tag === "Gap" })
   }
-  const before = entry.record.state
+  const before = record.state
   const wasHeard = isHeard(draft.state, rolloutId, hostname)
   draft.record(
     { host: hostname, rolloutId },
@@ -68,6 +87,12 @@ export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
   return { _tag: "Applied" }
 }
 
+/** Attempts are ours to give, so one that is ahead was given before the database was lost (D6, D7). */
+function isAhead({ record }: HostInRollout, { plan }: RolloutEntry, event: AgentEvent): boolean {
+  return event.kind === "DispatchAck" && event.attempt !== undefined && event.attempt > record.attempt &&
+    event.attempt <= attemptLimit && plannedHost(plan, record.hostname) !== undefined
+}
+
 /** States that may open or close a gate of other hosts; the way there opens none (W6, D20). */
 const moveGates: ReadonlySet<HostStateName> = new Set(["Converged", "Failed", "Reverted"])
 
@@ -79,7 +104,9 @@ function told(
 ): void {
   const { hostname, rolloutId } = input.envelope
   if (from !== to && moveGates.has(to)) draft.markAll()
-  else if (!wasHeard && isHeard(draft.state, rolloutId, hostname)) draft.mark(splitRolloutId(rolloutId).channel)
+  else if (!wasHeard && isHeard(draft.state, rolloutId, hostname)) {
+    draft.arrived(splitRolloutId(rolloutId).channel, hostname)
+  }
   if (from !== to) draft.log("info", `${hostname} is ${to}`, { ...about(input), from })
 }
 
@@ -141,6 +168,24 @@ function refuse(
   refusal: Refusal & { readonly numbered: boolean; readonly afterGap?: boolean }
 ): EventAnswer {
   const { event, hostname, rolloutId } = input.envelope
+  const refused = { _tag: "Refused", reason: refusal.reason, class: refusal.class } as const
+  if (!refusal.numbered) {
+    // Such events have no end: any id, any number. What has no record here must not fill the disk.
+    const count = draft.audited(hostname)
+    if (count > auditsPerHour) {
+      if (count === auditsPerHour + 1) {
+        draft.log(
+          "warn",
+          "this host sends many events that belong to no record; those of the next hour are not written down",
+          {
+            ...about(input),
+            reason: refusal.reason
+          }
+        )
+      }
+      return refused
+    }
+  }
   const diverged = refusal.numbered && refusal.reason !== "wrong-attempt" && changesState.has(event.kind)
   draft.record({ host: hostname, rolloutId }, {
     kind: "agent_event",
@@ -155,7 +200,7 @@ function refuse(
     numbered: refusal.numbered
   })
   draft.log("warn", "event refused", { ...about(input), reason: refusal.reason })
-  return { _tag: "Refused", reason: refusal.reason, class: refusal.class }
+  return refused
 }
 
 function outcome(input: EventReceived, result: Omit<EventOutcome, "hash" | "journalId">): EventOutcome {

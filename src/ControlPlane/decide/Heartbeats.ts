@@ -2,14 +2,15 @@
  * A heartbeat (D6; control-plane.md §4.1): what was heard is remembered, digests rebuild what a wiped database lost, and the
  * answer tells the agent what is durable here and what is missing. Heartbeats never move a record.
  */
+import { Schema } from "effect"
 import { omit } from "../../Rollout/host/Model.ts"
-import type { HostSeen, RejectionBackoff } from "../../Schema/ControlPlaneJournal.ts"
-import { splitRolloutId } from "../../Schema/Primitives.ts"
+import type { HostSeen, Quarantine, RejectionBackoff } from "../../Schema/ControlPlaneJournal.ts"
+import { RolloutId, splitRolloutId } from "../../Schema/Primitives.ts"
 import { heartbeatListLimit, type HeartbeatRequest, type Rejection, type RolloutDigest } from "../../Schema/Wire.ts"
 import type { Draft } from "../Draft.ts"
 import { isQuarantined, quarantined } from "../fold/Events.ts"
 import type { HeartbeatAnswer, HeartbeatReceived } from "../Input.ts"
-import { at, declaredHost, hostIn, type State } from "../State.ts"
+import { at, attemptLimit, currentRolloutOf, declaredHost, hostIn, type HostInRollout, type State } from "../State.ts"
 import { inferFromHeartbeat, snapshotsFor } from "./Inference.ts"
 import { isHeard } from "./Recovery.ts"
 
@@ -18,6 +19,8 @@ const seenRewriteMs = 300_000
 /** First pause after a rejection; each further one of the same rollout doubles it, up to the cap (D8). */
 const rejectionFirstMs = 60_000
 const rejectionCapMs = 3_600_000
+
+const isRolloutId = Schema.is(RolloutId)
 
 export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: HeartbeatReceived): HeartbeatAnswer {
   const host = heartbeat.hostname
@@ -32,7 +35,8 @@ export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: Heart
     capabilities: [...capabilities].toSorted(),
     digests: heartbeat.digests ?? [],
     rejections,
-    ...(heartbeat.current_closure === undefined ? {} : { currentClosure: heartbeat.current_closure }),
+    // The wire's "" is "unknown" (D12).
+    ...(heartbeat.current_closure ? { currentClosure: heartbeat.current_closure } : {}),
     ...(heartbeat.uptime_secs === undefined ? {} : { uptimeSecs: heartbeat.uptime_secs }),
     ...(heartbeat.agent_version === undefined ? {} : { agentVersion: heartbeat.agent_version }),
     ...(heartbeat.journal_id === undefined ? {} : { journalId: heartbeat.journal_id }),
@@ -65,7 +69,7 @@ function saysMore(known: HostSeen | undefined, seen: HostSeen): boolean {
  */
 function markRecovered(draft: Draft, host: string, wasMissing: boolean): void {
   const channel = declaredHost(draft.state, host)?.channel
-  if (channel !== undefined && wasMissing && !isMissing(draft.state, host)) draft.mark(channel)
+  if (channel !== undefined && wasMissing && !isMissing(draft.state, host)) draft.arrived(channel, host)
 }
 
 /** A rejection that the host no longer holds up ends its pause at once (D8). */
@@ -93,12 +97,10 @@ function isMissing(state: State, host: string): boolean {
 function noteDigest(draft: Draft, host: string, digest: RolloutDigest): void {
   const rolloutId = digest.rollout_id
   const entry = hostIn(draft.state, rolloutId, host)
-  if (digest.quarantined === true && speaksFor(draft, host, rolloutId)) {
-    const quarantine = quarantined(rolloutId, digest.target_closure, host, draft.now)
-    if (!isQuarantined(draft.state, quarantine)) {
-      draft.record({ host, rolloutId }, { kind: "effect", payload: { effect: "Quarantined", quarantine } })
-      draft.markAll()
-    }
+  const quarantine = quarantined(rolloutId, digest.target_closure, host, draft.now)
+  if (digest.quarantined === true && !isQuarantined(draft.state, quarantine) && mayCondemn(draft, quarantine)) {
+    draft.record({ host, rolloutId }, { kind: "effect", payload: { effect: "Quarantined", quarantine } })
+    draft.markAll()
   }
   if (
     entry === undefined || digest.attempt !== entry.record.attempt || digest.last_event_seq !== entry.ledger.lastSeq
@@ -112,7 +114,8 @@ function noteDigest(draft: Draft, host: string, digest: RolloutDigest): void {
     }
     return
   }
-  if (digest.target_closure !== entry.record.targetClosure || entry.overlay?.state === digest.state) return
+  if (digest.target_closure !== entry.record.targetClosure) return wentElsewhere(draft, entry, digest)
+  if (entry.overlay?.state === digest.state) return
   // A dispatch that is not acknowledged yet is no difference: the agent has no record of this attempt.
   if (entry.ledger.lastSeq === 0) return
   draft.record({ host, rolloutId }, {
@@ -128,36 +131,69 @@ function noteDigest(draft: Draft, host: string, digest: RolloutDigest): void {
   draft.markAll()
 }
 
-/** A host may condemn closures of its own channel only. */
-function speaksFor(draft: Draft, host: string, rolloutId: string): boolean {
-  if (hostIn(draft.state, rolloutId, host) !== undefined) return true
-  return declaredHost(draft.state, host)?.channel === splitRolloutId(rolloutId).channel
+/**
+ * This attempt went to another closure than the manifest names now: a database that was wiped has forgotten that the targets
+ * changed under the same id. The host owes the next attempt (D6, D7).
+ */
+function wentElsewhere(draft: Draft, { record }: HostInRollout, digest: RolloutDigest): void {
+  const { closedAt, hostname, rolloutId, state } = record
+  if (state === "Pending" || closedAt !== undefined || digest.attempt >= attemptLimit) return
+  if (currentRolloutOf(draft.state, hostname) !== rolloutId) return
+  draft.record({ host: hostname, rolloutId }, {
+    kind: "effect",
+    payload: { effect: "AttemptFollowed", attempt: digest.attempt + 1 }
+  })
+  draft.log("warn", "the host went to another closure under this id; it is dispatched again", {
+    host: hostname,
+    rollout: rolloutId,
+    closure: digest.target_closure
+  })
+  draft.markAll()
 }
 
-/** Each rejection that is new pauses the dispatch of its rollout to this host, longer each time (D8). */
+/**
+ * A host may condemn what it was to run itself. Of rollouts that are not known here (a wiped database) it may condemn those of
+ * its own channel, as many as one heartbeat carries, and never what a host of another channel is to run: one liar must not
+ * stop the fleet.
+ */
+function mayCondemn({ state }: Draft, { channel, closure, host, ref }: Quarantine): boolean {
+  const rolloutId = `${channel}@${ref}`
+  const entry = hostIn(state, rolloutId, host)
+  if (entry !== undefined) return entry.record.targetClosure === closure
+  if (declaredHost(state, host)?.channel !== channel || !isRolloutId(rolloutId)) return false
+  if (state.quarantine.filter((known) => known.host === host).length >= heartbeatListLimit) return false
+  return ![...state.manifests].some(([other, { plan }]) =>
+    other !== channel && Object.values(plan.hosts).some(({ targetClosure }) => targetClosure === closure)
+  )
+}
+
 function noteRejections(
   draft: Draft,
-  heartbeat: HeartbeatRequest,
+  { hostname, rejections = [] }: HeartbeatRequest,
   known: ReadonlyArray<RejectionBackoff>
 ): ReadonlyArray<RejectionBackoff> {
-  const host = heartbeat.hostname
-  return (heartbeat.rejections ?? []).map((rejection) => {
-    const before = known.find((entry) => entry.rejection.rollout_id === rejection.rollout_id)
-    if (before !== undefined && before.rejection.at >= rejection.at) return before
-    const backoff = backOff(rejection, before, draft.now)
-    draft.record({ host, rolloutId: rejection.rollout_id }, {
-      kind: "effect",
-      payload: { effect: "Rejected", backoff }
-    })
-    draft.log("warn", "the host could not take its dispatch", {
-      host,
-      rollout: rejection.rollout_id,
-      reason: rejection.reason
-    })
-    const channel = splitRolloutId(rejection.rollout_id).channel
-    if (at(draft.state.channels, channel) !== undefined) draft.mark(channel)
-    return backoff
-  })
+  return rejections.map((rejection) =>
+    noteRejection(draft, hostname, rejection, known.find((one) => one.rejection.rollout_id === rejection.rollout_id))
+  )
+}
+
+/** A rejection that is new pauses the dispatch of its rollout to this host, longer each time (D8). */
+function noteRejection(
+  draft: Draft,
+  host: string,
+  rejection: Rejection,
+  before: RejectionBackoff | undefined
+): RejectionBackoff {
+  if (before !== undefined && before.rejection.at >= rejection.at) return before
+  // Nothing is offered during a pause, so nothing new can be refused; of an unknown rollout there is nothing to pause.
+  if (before !== undefined && before.until > draft.now) return { ...before, rejection }
+  const rolloutId = rejection.rollout_id
+  if (hostIn(draft.state, rolloutId, host) === undefined) return { rejection, count: 0, until: draft.now }
+  const backoff = backOff(rejection, before, draft.now)
+  draft.record({ host, rolloutId }, { kind: "effect", payload: { effect: "Rejected", backoff } })
+  draft.log("warn", "the host could not take its dispatch", { host, rollout: rolloutId, reason: rejection.reason })
+  draft.mark(splitRolloutId(rolloutId).channel)
+  return backoff
 }
 
 function backOff(rejection: Rejection, before: RejectionBackoff | undefined, now: number): RejectionBackoff {

@@ -20,7 +20,8 @@ export function inferFromHeartbeat(draft: Draft, heartbeat: HeartbeatRequest): v
   const entry = rolloutId === undefined ? undefined : hostIn(draft.state, rolloutId, host)
   const rollout = rolloutId === undefined ? undefined : at(draft.state.rollouts, rolloutId)
   const closure = heartbeat.current_closure
-  if (rolloutId === undefined || entry === undefined || rollout === undefined || closure === undefined) return
+  // The wire's "" is "unknown" (D12): nothing follows from it.
+  if (rolloutId === undefined || entry === undefined || rollout === undefined || !closure) return
   const about = { host, rolloutId }
   if (closure !== entry.record.targetClosure) {
     if (entry.overlay?.origin !== "heartbeat") return

@@ -3,23 +3,13 @@
  * it, all in the batch's own commit (D8, D17; walk "A plan and a wake-up").
  */
 import { HashMap } from "effect"
-import {
-  type Blocked,
-  type ChannelView,
-  plan,
-  type PlanAction,
-  type PlanView,
-  type QuarantineView
-} from "../../Rollout/Planner.ts"
+import { type ChannelView, plan, type PlanAction, type PlanView, type QuarantineView } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
-import type { DispatchResponse } from "../../Schema/Wire.ts"
 import type { Draft } from "../Draft.ts"
 import { effectiveRecord } from "../Effective.ts"
-import { soakMsOf } from "../fold/Policy.ts"
-import type { Capabilities } from "../Input.ts"
-import { at, hostIn, type HostVerdict, sorted, type State, type Waiter } from "../State.ts"
-import { holdOf } from "./Dispatch.ts"
+import { at, type HostVerdict, sorted, type State } from "../State.ts"
+import { offer, verdictOf } from "./Offer.ts"
 import { missingHosts } from "./Recovery.ts"
 
 /** Plans the dirty channels and leases what they may dispatch. */
@@ -53,7 +43,8 @@ function viewOf(draft: Draft, channels: ReadonlyArray<string>): PlanView {
         recordOf: (hostname) => {
           const entry = at(rollout.hosts, hostname)
           return entry === undefined ? undefined : effectiveRecord(entry, rollout.plan)
-        }
+        },
+        alwaysDeclares: (hostname) => at(draft.state.hosts, hostname)?.seen?.capabilities.includes("journal") ?? true
       }
     },
     dispatchOf: (hostname) => standingDispatch(draft.state, hostname),
@@ -80,6 +71,7 @@ function channelView(draft: Draft, channel: string): ChannelView {
   if (entry?.recovery === undefined || manifest === undefined) return view
   const missing = missingHosts(draft.state, manifest)
   if (missing.length > 0 && draft.now < entry.recovery.until) {
+    draft.awaits(channel, missing)
     return { ...view, recovering: { untilAt: entry.recovery.until, missingHosts: missing } }
   }
   const because = missing.length === 0 ? "every host was heard" : `the grace is over; silent: ${missing.length}`
@@ -90,7 +82,10 @@ function channelView(draft: Draft, channel: string): ChannelView {
 
 function quarantineView({ quarantine }: State): QuarantineView {
   return {
-    rollouts: new Set(quarantine.map(({ channel, ref }) => `${channel}@${ref}`)),
+    rollouts: new Map(
+      [...Map.groupBy(quarantine, ({ channel, ref }) => `${channel}@${ref}`)]
+        .map(([rolloutId, found]) => [rolloutId, new Set(found.map(({ closure }) => closure))])
+    ),
     closures: new Set(quarantine.map(({ closure }) => closure))
   }
 }
@@ -151,66 +146,6 @@ function carryOut(draft: Draft, action: PlanAction): void {
       draft.record({ host, rolloutId }, { kind: "plan_action", payload: { action: "RevokeDispatch", host, because } })
       return
     }
-  }
-}
-
-function verdictOf(rolloutId: string, { because, clearedBy, earliestAt, gate }: Omit<Blocked, "pass">): HostVerdict {
-  return { rolloutId, gate, because, clearedBy, ...(earliestAt === undefined ? {} : { earliestAt }) }
-}
-
-/** Leases a queued dispatch to its host's poll; answers why not when something is in the way. */
-function offer(draft: Draft, row: DispatchRow): HostVerdict | undefined {
-  const waiter = at(draft.state.parked, row.host)
-  const capabilities = waiter?.capabilities ?? new Set(at(draft.state.hosts, row.host)?.seen?.capabilities)
-  const hold = holdOf(draft, row, capabilities)
-  if (hold !== undefined) return verdictOf(row.rolloutId, hold)
-  if (waiter !== undefined) lease(draft, row, waiter)
-  return undefined
-}
-
-function lease(draft: Draft, row: DispatchRow, waiter: Waiter): void {
-  const { now, state } = draft
-  const { host, rolloutId } = row
-  const entry = hostIn(state, rolloutId, host)
-  const rollout = at(state.rollouts, rolloutId)
-  if (entry === undefined || rollout === undefined) return
-  const deliveryId = `${state.databaseId}-${state.nextDelivery}`
-  const soakDueAt = entry.leasedAt === undefined ? now + soakMsOf(rollout.plan, host) : entry.record.soakDueAt
-  const leased = {
-    ...row,
-    soakDueAt,
-    deliveries: row.deliveries + 1,
-    lease: { deliveryId, waiterId: waiter.waiterId, leasedAt: now, expiresAt: now + state.limits.leaseMs }
-  }
-  draft.record({ host, rolloutId }, { kind: "plan_action", payload: { action: "LeaseDispatch", row: leased } })
-  draft.unpark(host)
-  draft.act({
-    _tag: "CompleteWaiter",
-    host,
-    waiterId: waiter.waiterId,
-    answer: {
-      _tag: "Dispatch",
-      dispatch: responseOf({ ...leased, soakDueAt }, deliveryId, entry.ledger.lastSeq, waiter.capabilities)
-    }
-  })
-  draft.log("info", `dispatched to ${host}`, { host, rollout: rolloutId, attempt: row.attempt, delivery: deliveryId })
-}
-
-/** Additive fields go only to a peer that announced them (D3). */
-function responseOf(
-  row: DispatchRow & { readonly soakDueAt: number },
-  deliveryId: string,
-  lastSeq: number,
-  capabilities: Capabilities
-): DispatchResponse {
-  return {
-    hostname: row.host,
-    rollout_id: row.rolloutId,
-    target_closure: row.targetClosure,
-    soak_due_at: row.soakDueAt,
-    enqueued_at: row.enqueuedAt,
-    ...(capabilities.has("attempts") ? { attempt: row.attempt } : {}),
-    ...(capabilities.has("journal") ? { delivery_id: deliveryId, last_event_seq: lastSeq } : {})
   }
 }
 

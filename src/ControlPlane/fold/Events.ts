@@ -37,7 +37,7 @@ export function foldAgentEvent(state: State, row: LogRow, entry: AgentEntry, tou
   let next = state
   const after = {
     ...withoutOverlay(before),
-    record: acknowledged(before, result.record, entry.event, rollout.plan),
+    record: acknowledged(before, result.record, entry.event, rollout.plan, row.now),
     ledger
   }
   next = putHost(next, rolloutId, host, after, touched)
@@ -60,11 +60,18 @@ function received(ledger: Ledger, entry: AgentEntry): Ledger {
 
 /**
  * Without a lease of ours (a wiped database) nothing fixed the soak's end: it is counted from the acknowledgement, which is
- * never earlier than the lease it answered.
+ * never earlier than the lease it answered. A host's clock that is ahead of ours does not reach beyond the present.
  */
-function acknowledged(before: HostInRollout, record: HostRecord, event: AgentEvent, plan: RolloutPlan): HostRecord {
+function acknowledged(
+  before: HostInRollout,
+  record: HostRecord,
+  event: AgentEvent,
+  plan: RolloutPlan,
+  now: number
+): HostRecord {
   if (event.kind !== "DispatchAck" || before.leasedAt !== undefined) return record
-  return { ...record, dispatchedAt: event.receivedAt, soakDueAt: event.receivedAt + soakMsOf(plan, record.hostname) }
+  const dispatchedAt = Math.min(event.receivedAt, now)
+  return { ...record, dispatchedAt, soakDueAt: dispatchedAt + soakMsOf(plan, record.hostname) }
 }
 
 /** The host took this rollout: its delivery is settled (D8) and its older records are closed, as the agent does (D10). */

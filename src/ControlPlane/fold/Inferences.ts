@@ -6,7 +6,7 @@ import { at, hostIn, type HostInRollout, type State } from "../State.ts"
 import { dropDispatch } from "./Dispatches.ts"
 import { quarantine } from "./Events.ts"
 import { putHost, withoutOverlay } from "./Records.ts"
-import { hostChanged } from "./Rollouts.ts"
+import { hostChanged, pending } from "./Rollouts.ts"
 import { type Touched, UnfoldableRow } from "./Touched.ts"
 
 export function foldEffect(state: State, row: LogRow, payload: Effect, touched: Touched): State {
@@ -22,6 +22,8 @@ export function foldEffect(state: State, row: LogRow, payload: Effect, touched: 
         ...withoutOverlay(entry),
         record: learn(entry.record, { kind: "Confirmed" })
       }))
+    case "AttemptFollowed":
+      return attemptFollowed(state, row, payload.attempt, touched)
     case "Rejected":
       return rejected(state, row, touched)
   }
@@ -33,6 +35,18 @@ function overlaid(state: State, row: LogRow, overlay: Overlay, touched: Touched)
   const next = onHost(state, row, touched, (entry) => ({ ...entry, overlay }))
   const failed = overlay.state === "Failed" || overlay.state === "Reverted"
   return failed && before !== undefined ? hostChanged(next, row, { from: before, to: overlay.state }, touched) : next
+}
+
+/** What was queued for the attempt before is not this one's; a record that was closed stays closed. */
+function attemptFollowed(state: State, row: LogRow, attempt: number, touched: Touched): State {
+  const { host = "", rolloutId = "" } = row
+  const rollout = at(state.rollouts, rolloutId)
+  if (rollout === undefined) throw new UnfoldableRow(row, "no record was opened before it")
+  const next = at(state.queue, host)?.rolloutId === rolloutId ? dropDispatch(state, host, touched) : state
+  return onHost(next, row, touched, ({ ledger, record }) => {
+    const fresh = pending(rollout.record, rollout.plan, host, attempt, row.now, record.lastEventSeq)
+    return { ledger, record: record.closedAt === undefined ? fresh : { ...fresh, closedAt: record.closedAt } }
+  })
 }
 
 function onHost(

@@ -28,6 +28,14 @@ export function putRolloutRecord(state: State, record: RolloutRecord, touched: T
   return putRollout(state, record.rolloutId, { ...rollout, record })
 }
 
+/** Takes a rollout that no longer lists the host out of the host's index: the newest that lists it is the one to follow. */
+export function leftOut(state: State, rolloutId: string, host: string): State {
+  const entry = at(state.hosts, host)
+  if (entry === undefined) return state
+  const rollouts = entry.rollouts.filter((id) => id !== rolloutId)
+  return { ...state, hosts: HashMap.set(state.hosts, host, { ...entry, rollouts }) }
+}
+
 /** Puts a rollout into its hosts' indexes, newest manifest first (D10). */
 export function indexHosts(state: State, rolloutId: string, hosts: Iterable<string>): State {
   const signedAt = (id: string) => at(state.rollouts, id)?.record.signedAt ?? 0

@@ -9,7 +9,7 @@ import type { HostStateName } from "../../Schema/Wire.ts"
 import { at, type ChannelEntry, type HostInRollout, plannedHost, type RolloutEntry, type State } from "../State.ts"
 import { dropDispatch, dropDispatchesOf } from "./Dispatches.ts"
 import { soakMsOf } from "./Policy.ts"
-import { indexHosts, putRollout, putRolloutRecord } from "./Records.ts"
+import { indexHosts, leftOut, putRollout, putRolloutRecord } from "./Records.ts"
 import { type Touched, UnfoldableRow } from "./Touched.ts"
 
 type RolloutAction = Exclude<
@@ -25,11 +25,14 @@ export function foldRolloutAction(state: State, action: RolloutAction, now: numb
       return reopened(state, action.rollout, action.plan, new Set(action.restarted), now, touched)
     case "RefreshRollout": {
       const rollout = at(state.rollouts, action.rolloutId)
-      return rollout === undefined ? state : putRolloutRecord(state, {
-        ...rollout.record,
-        manifestHash: action.manifestHash,
-        signedAt: action.signedAt
-      }, touched)
+      if (rollout === undefined) return state
+      const { manifestHash, signedAt } = action
+      return putChannel(
+        putRolloutRecord(state, { ...rollout.record, manifestHash, signedAt }, touched),
+        rollout.record.channel,
+        (entry) => ({ ...entry, current: action.rolloutId }),
+        touched
+      )
     }
     case "CloseChannel":
       return putChannel(
@@ -114,7 +117,7 @@ function reopened(
       if (plannedHost(plan, host) !== undefined) continue
       HashMap.set(draft, host, { ...entry, record: learn(entry.record, { kind: "Closed", at: now }) })
       touched.record(record.rolloutId, host)
-      next = dropDispatch(next, host, touched)
+      next = leftOut(dropDispatch(next, host, touched), record.rolloutId, host)
     }
     for (const host of names) {
       const entry = at(previous.hosts, host)
@@ -135,7 +138,8 @@ const freshHost = (record: PendingRecord): HostInRollout => ({
   ledger: { lastSeq: record.lastEventSeq, seen: [] }
 })
 
-function pending(
+/** The record of a host at the beginning of an attempt. */
+export function pending(
   rollout: RolloutRecord,
   plan: RolloutPlan,
   hostname: string,

@@ -45,7 +45,7 @@ export function load(sql: Sql, databaseId: string, limits: Limits): State {
     .toSorted(([, a], [, b]) =>
       a.record.openedAt - b.record.openedAt || (a.record.rolloutId < b.record.rolloutId ? -1 : 1)
     )
-    .reduce((state, [id, entry]) => indexHosts(state, id, HashMap.keys(entry.hosts)), base)
+    .reduce((state, [id, { plan }]) => indexHosts(state, id, Object.keys(plan.hosts)), base)
 }
 
 /** Waiters of the process that ended are gone; 0 is no waiter's id. */
@@ -107,8 +107,13 @@ function loadRollouts(sql: Sql): HashMap.HashMap<string, RolloutEntry> {
 function loadReceived(sql: Sql): ReadonlyMap<string, ReadonlyArray<Received>> {
   const rows = sql.all(
     `SELECT r.name AS rollout, h.name AS host, e.agent_seq, e.outcome
-     FROM event_log e JOIN names r ON r.id = e.rollout JOIN names h ON h.id = e.host
-     WHERE e.agent_seq IS NOT NULL ORDER BY r.name, h.name, e.agent_seq, e.seq`
+     FROM (
+       SELECT seq, rollout, host, agent_seq, outcome,
+         ROW_NUMBER() OVER (PARTITION BY rollout, host ORDER BY agent_seq DESC) AS age
+       FROM event_log WHERE agent_seq IS NOT NULL
+     ) e JOIN names r ON r.id = e.rollout JOIN names h ON h.id = e.host
+     WHERE e.age <= ? ORDER BY r.name, h.name, e.agent_seq, e.seq`,
+    ledgerWindow
   )
   const received = new Map<string, Array<Received>>()
   for (const row of rows) {
@@ -123,5 +128,5 @@ function loadReceived(sql: Sql): ReadonlyMap<string, ReadonlyArray<Received>> {
     if (known === undefined) received.set(key, [one])
     else known.push(one)
   }
-  return new Map([...received].map(([key, all]) => [key, all.slice(-ledgerWindow)]))
+  return received
 }

@@ -70,6 +70,9 @@ export const journalMigrations: Migrations = {
 /** The journal of an agent of the original, which has none. */
 const noJournal = 0
 
+/** Hosts and agent journals of the largest fleet that was measured, several times over. */
+const rememberedNames = 100_000
+
 /** Name → integer. What a transaction added counts only once it is durable. */
 export class Names {
   readonly #known = new Map<string, number>()
@@ -85,6 +88,8 @@ export class Names {
   }
 
   committed(): void {
+    // Rollout ids and journal ids come from hosts: what is remembered here must not grow with what they invent.
+    if (this.#known.size > rememberedNames) this.#known.clear()
     for (const [name, id] of this.#added) this.#known.set(name, id)
     this.#added.clear()
   }

@@ -83,11 +83,16 @@ const rolloutHost = (name: string): RolloutHosts["hosts"][number] => ({
 
 describe("views of the fleet", () => {
   const projections = {
-    hosts: () => ({ hosts: [host("web-1"), host("web-2")] }),
+    hosts: (_state: unknown, only?: string) => ({
+      hosts: [host("web-1"), host("web-2")].filter(({ hostname }) => only === undefined || hostname === only)
+    }),
     rollouts: () => ({ rollouts: [] }),
-    rolloutHosts: (_state: unknown, rolloutId: string) =>
+    rolloutHosts: (_state: unknown, rolloutId: string, only?: string) =>
       rolloutId === stableId
-        ? { rollout_id: rolloutId, hosts: [rolloutHost("web-1"), rolloutHost("web-2")] }
+        ? {
+          rollout_id: rolloutId,
+          hosts: [rolloutHost("web-1"), rolloutHost("web-2")].filter((row) => only === undefined || row.host === only)
+        }
         : undefined,
     lifecycle: (_state: unknown, rolloutId: string) =>
       rolloutId === stableId
