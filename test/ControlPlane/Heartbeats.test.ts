@@ -142,6 +142,26 @@ describe("Agents of the original (D2, D6)", () => {
     assert.deepStrictEqual(snapshots(60_000), [])
   })
 
+  it("get their snapshot again when they say nothing of a soak that is over: they did not hear the one of their start", () => {
+    const plane = ready()
+    assert.isDefined(plane.poll("h1", reference))
+    const told = { capabilities: reference }
+    const ack = { kind: "DispatchAck", currentClosureAtDispatch: "", receivedAt: plane.now, seq: 1 } as const
+    plane.post("h1", id, ack, told)
+    const completed = { kind: "ActivationCompleted", observedCurrentClosure: target, exitCode: 0, seq: 2 } as const
+    plane.post("h1", id, { ...completed, completedAt: plane.now }, told)
+    const snapshots = () => {
+      plane.now += 60_000
+      return plane.heartbeat("h1", seen, reference).response.bootstrap_rollouts
+    }
+    // The soak, and then the periods for which a living agent may be silent.
+    for (let ms = 60_000; ms < soakMs + 180_000; ms += 60_000) assert.deepStrictEqual(snapshots(), [], `after ${ms} ms`)
+    assert.deepInclude(snapshots()[0], { rolloutId: id, state: "Soaking", lastEventSeq: 2 })
+    const failing = { kind: "ProbeResult", probeName: "web", mode: "enforce", status: "fail", seq: 3 } as const
+    plane.post("h1", id, { ...failing, observedAt: plane.now }, told)
+    assert.deepStrictEqual(snapshots(), [], "one whose probe fails is not silent")
+  })
+
   it("never get a snapshot of a record that is Pending or was closed", () => {
     const plane = ready()
     plane.heartbeat("h1", {}, reference)

@@ -237,6 +237,18 @@ describe("Journal (D1, D2)", () => {
       assert.include(String(exit), "JournalUnusable: damaged cannot be read: host_records of h1 in stable@a1")
     }))
 
+  it.effect("a damaged payload refuses its page by name, and no other", () =>
+    Effect.gen(function*() {
+      const disk = new MemoryDisk("damaged")
+      const journal = yield* openJournal(disk)
+      new Plane(journal).publish(r1)
+      disk.db.exec("UPDATE event_log SET payload = '{' WHERE seq = (SELECT max(seq) FROM event_log)")
+      const rolloutId = idOf(r1)
+      const { reason } = yield* Effect.flip(journal.eventLog({ rolloutId, limit: 1000, afterSeq: 0 }))
+      assert.strictEqual(reason, "journal-unreadable")
+      assert.lengthOf((yield* journal.eventLog({ rolloutId, limit: 1, afterSeq: 0 })).events, 1)
+    }))
+
   it.effect("the event log is read page by page, with the name of a refusal beside the event", () =>
     Effect.gen(function*() {
       const journal = yield* openJournal(new MemoryDisk("pages"))

@@ -3,19 +3,32 @@ import { Result, Schema } from "effect"
 import {
   ClosureName,
   defaulted,
+  EpochMillis,
   formatTimestamp,
   Hostname,
+  Int32,
   nullable,
   omittable,
   parseTimestamp,
   RolloutId,
   splitRolloutId,
   Timestamp,
-  UInt32
+  UInt32,
+  UInt53
 } from "../../src/Schema/Primitives.ts"
 
 const accepts = (schema: Schema.ConstraintDecoder<unknown>, value: unknown) =>
   Result.isSuccess(Schema.decodeUnknownResult(schema)(value))
+
+describe("whole numbers", () => {
+  it("are never -0, which would be another value after it was written", () => {
+    for (const schema of [UInt32, Int32, UInt53, EpochMillis]) {
+      assert.isTrue(accepts(schema, JSON.parse("0")))
+      assert.isFalse(accepts(schema, JSON.parse("-0")))
+      assert.isFalse(accepts(schema, JSON.parse("-1e-400")))
+    }
+  })
+})
 
 describe("timestamps", () => {
   it.each([

@@ -47,7 +47,7 @@ const stderrTailBytes = 500
 const handshakeMs = 30_000
 const pollMs = 50
 /** How long a lock whose holder is none of our unfinished switches is waited for; nothing interrupts it, shutdown included. */
-const endingMs = 1_000
+const endingMs = 500
 /** Between two TERMs of a cancellation; a multiple of `pollMs`. */
 const resendMs = 250
 /** Beyond the grace, for the supervisor to write its result. */

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { EventsPage } from "../../../src/ControlPlane/Api/Api.ts"
+import { JournalUnusable } from "../../../src/ControlPlane/Journal.ts"
 import type { HostStatusEntry, RolloutHosts } from "../../../src/Schema/OperatorViews.ts"
 import { agent, apiRig, artifacts, getRequest, operator, stableId } from "../../support/apiRig.ts"
 import { textOf } from "../../support/tls.ts"
@@ -158,6 +159,14 @@ describe("views of the fleet", () => {
           assert.strictEqual(yield* status(`/v1/rollouts/${id}/${view}`), 400, `${id} ${view}`)
         }
       }
+    }))
+
+  it.effect("a page with a row that cannot be read is a named refusal, not a defect", () =>
+    Effect.gen(function*() {
+      const unusable = new JournalUnusable({ reason: "journal-unreadable", message: "the payload of row 5" })
+      const rig = yield* apiRig({ eventLog: () => Effect.fail(unusable) })
+      const response = yield* rig.call(getRequest(`/v1/rollouts/${stableId}/events`), operator)
+      assert.deepStrictEqual([response.status, response.body.length], [500, 0])
     }))
 
   it.effect("events are read page by page, at least 1 and at most 1000 at a time", () =>
