@@ -107,17 +107,33 @@ function journalReport(state: State, facts: ReportFacts): Partial<HeartbeatReque
 }
 
 /**
+ * What a control plane of the original may be told of the running closure. Where it sees the target it invents every event
+ * that it lacks, up to the convergence: a soak that is not over would be, and a failure that was lost would never have been
+ * (C-W13, protocol.md §3.5).
+ */
+function closureForOriginal(state: State): string | undefined {
+  const closure = reportedClosure(state)
+  const record = currentEntry(state)?.record
+  return record !== undefined && record.state !== "Converged" && closure === record.targetClosure ? undefined : closure
+}
+
+/**
  * The whole heartbeat. The first one names no rollout: a control plane of the original then sends what it holds, which a
- * new journal needs as floors for its numbers (D2); later ones name the current rollout and are spared the snapshots.
+ * new journal needs as floors for its numbers (D2). Later ones name the current rollout, but to the original only when its
+ * replay header would then say what it lacks, which takes another closure than the target (control-plane.md §4.3); else its
+ * snapshots do: it drops events that it has answered with 204, and nothing else tells that it did (C-W1).
  */
 export function heartbeatOf(state: State, facts: ReportFacts): HeartbeatRequest {
-  const closure = reportedClosure(state)
+  const keepsJournals = facts.peer.has("journal")
+  const closure = keepsJournals ? reportedClosure(state) : closureForOriginal(state)
   const current = currentEntry(state)?.record
+  const names = current !== undefined && !facts.boot &&
+    (keepsJournals || (closure !== undefined && closure !== current.targetClosure))
   return {
     hostname: state.hostname,
     at: facts.at,
-    ...(facts.boot || current === undefined ? {} : { rollout_id: current.rolloutId }),
+    ...(names ? { rollout_id: current.rolloutId } : {}),
     ...(closure === undefined ? {} : { current_closure: closure }),
-    ...(facts.peer.has("journal") ? journalReport(state, facts) : {})
+    ...(keepsJournals ? journalReport(state, facts) : {})
   }
 }

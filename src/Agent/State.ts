@@ -21,8 +21,8 @@ export interface Lane {
   readonly parked: ReadonlyArray<number>
   /** What the control plane said is durable there (D6); absent until it says so. */
   readonly ackedThrough?: number
-  /** Last replay that only a snapshot or a repeated dispatch asked for; bounds such replays. Not durable. */
-  readonly resent?: { readonly from: number; readonly times: number }
+  /** How often a replay from here was suggested but not asked for by number; spaces such replays out. Not durable. */
+  readonly suggested?: { readonly from: number; readonly times: number }
 }
 
 /** What was seen of one probe beyond its journaled rows (D5). */

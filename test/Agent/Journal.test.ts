@@ -32,7 +32,7 @@ const durable = (state: State) => ({
   observedSince: 0,
   clock: undefined,
   rollouts: entriesOf(state).map(({ bookkeeping, lane, record }) => {
-    const { resent: _, ...kept } = lane
+    const { suggested: _, ...kept } = lane
     return { bookkeeping, lane: kept, record }
   })
 })

@@ -1,5 +1,5 @@
 import { assert, describe, it } from "@effect/vitest"
-import { digestOf, reportedClosure } from "../../src/Agent/Report.ts"
+import { digestOf, heartbeatOf, reportedClosure } from "../../src/Agent/Report.ts"
 import type { HostRecord } from "../../src/Schema/HostRecord.ts"
 import { Bench, day } from "../support/agentBench.ts"
 import { dispatch, newSystem, oldSystem, r1, second } from "../support/agentRig.ts"
@@ -103,5 +103,44 @@ describe("the closure that a heartbeat names", () => {
     bench.deliver()
     bench.tick(newSystem)
     assert.strictEqual(reportedClosure(bench.state), newSystem)
+  })
+})
+
+describe("a heartbeat to the original", () => {
+  const facts = { at: 0, uptimeSecs: 1, version: "0", boot: false }
+  const told = (bench: Bench, ...peer: ReadonlyArray<"journal">) => {
+    const { current_closure, rollout_id } = heartbeatOf(bench.state, { ...facts, peer: new Set(peer) })
+    return [current_closure, rollout_id]
+  }
+
+  it("hides the target until the soak is over, and names no rollout: snapshots say what it lacks", () => {
+    const bench = new Bench().soak()
+    bench.sample("pass")
+    bench.tick()
+    bench.deliver()
+    assert.deepStrictEqual(told(bench), [undefined, undefined])
+    assert.deepStrictEqual(told(bench, "journal"), [oldSystem, r1])
+    for (let at = 0; at < 65; at += 5) bench.pass(5 * second).tick()
+    bench.deliver()
+    assert.strictEqual(bench.entry().record.state, "Converged")
+    assert.deepStrictEqual(told(bench), [oldSystem, undefined])
+  })
+
+  it("hides the target of a release that failed on a host which still runs it", () => {
+    const bench = new Bench().soak({ policy: { ...dispatch().policy, onHealthFailure: "halt" } })
+    while (bench.entry().record.state === "Soaking") bench.pass(5 * second).sample("fail")
+    bench.tick()
+    bench.deliver()
+    assert.strictEqual(bench.entry().record.state, "Failed")
+    assert.deepStrictEqual(told(bench), [undefined, undefined])
+  })
+
+  it("names the rollout when something else runs: the replay header says what it lacks", () => {
+    const bench = new Bench()
+    bench.accept(dispatch({ policy: { ...dispatch().policy, onHealthFailure: "halt" } }))
+    const event = { kind: "ActivationFailed", exitCode: 1, stderrTail: "", failedAt: 0, attempt: 1 } as const
+    bench.accept({ _tag: "Settled", rolloutId: r1, event, at: 0 })
+    bench.deliver()
+    assert.deepStrictEqual(told(bench), [oldSystem, r1])
   })
 })

@@ -17,8 +17,10 @@ import { Timeline } from "../../src/Simulation/Timeline.ts"
 import { Trace } from "../../src/Simulation/Trace.ts"
 import { VirtualControlPlane } from "../../src/Simulation/VirtualControlPlane.ts"
 import { commonNameSuffix, VirtualHost } from "../../src/Simulation/VirtualHost.ts"
-import { referenceAgent, ReferenceHost } from "./referenceAgent.ts"
-import { ReferenceControlPlane, type ReferenceControlPlaneOptions, ReferenceDatabase } from "./referenceControlPlane.ts"
+import { referenceAgent } from "./referenceAgent.ts"
+import { ReferenceControlPlane } from "./referenceControlPlane.ts"
+import { type ReferenceControlPlaneOptions, ReferenceDatabase } from "./referenceDatabase.ts"
+import { ReferenceHost } from "./referenceHost.ts"
 
 /** 2026-06-01T00:00:00Z, on a minute: the original's soaks are whole minutes. */
 const epochMs = 1_780_272_000_000
@@ -155,12 +157,15 @@ export class ReferenceControlPlaneWorld extends InteropWorld {
   /** Every request that it was sent, for a test to look at. */
   readonly controlPlanes: Array<ReferenceControlPlane> = []
   protected readonly releases = new Map<string, FetchedArtifact>()
+  /** Of its next start. */
+  options: Partial<ReferenceControlPlaneOptions>
 
   constructor(seed: string, options: Partial<ReferenceControlPlaneOptions> = {}) {
     super(seed)
+    this.options = options
     this.machine = new Machine("control-plane", this.surroundings, (process) =>
       Effect.gen({ self: this }, function*() {
-        const controlPlane = new ReferenceControlPlane(this.database, this.releases, options)
+        const controlPlane = new ReferenceControlPlane(this.database, this.releases, this.options)
         this.controlPlanes.push(controlPlane)
         this.network.listen(process, { handler: controlPlane.handler, maxBodyBytes: () => 2_000_000 })
         return yield* controlPlane.run

@@ -7,8 +7,6 @@
  * Left out, because nothing of it shows on the wire: enrollment, renewal, evidence probes, Darwin.
  */
 import { Clock, Effect, Queue, Result, Schema } from "effect"
-import type { SwitchId } from "../../src/Layers/Host/Activator.ts"
-import type { MemoryHost } from "../../src/Layers/Host/ActivatorMemory.ts"
 import type { FetchedArtifact } from "../../src/Layers/Net/ArtifactSource.ts"
 import { Exchange, type ExchangeRequest, type ExchangeResponse } from "../../src/Layers/Net/Exchange.ts"
 import type { FleetResolved } from "../../src/Schema/Artifacts.ts"
@@ -20,7 +18,6 @@ import {
   HeartbeatRequest,
   HeartbeatResponse,
   type HostRolloutSnapshot,
-  type ProbeMode,
   type ProbeStatus
 } from "../../src/Schema/Wire.ts"
 import { rolloutIdOf } from "../../src/Trust/FleetAndManifests.ts"
@@ -32,66 +29,17 @@ import {
   type Signed,
   verify
 } from "../../src/Trust/Verify.ts"
+import {
+  type Queued,
+  type ReferenceCadences,
+  referenceCadences,
+  type ReferenceCheck,
+  type ReferenceHost
+} from "./referenceHost.ts"
 import { failingEnforced, newReferenceRecord, type ReferenceRecord, referenceStep } from "./referenceMachine.ts"
-
-export interface ReferenceCheck {
-  readonly kind: string
-  readonly mode: ProbeMode
-  readonly intervalMs: number
-}
-
-/** Cadences of agent.md §2.3, ms; a test on real sockets shortens them. */
-export const referenceCadences = {
-  heartbeat: 60_000,
-  drain: 15_000,
-  advance: 5_000,
-  manifestPoll: 30_000,
-  errorPause: 5_000,
-  linkPoll: 2_000,
-  switchBudget: 300_000,
-  pollTimeout: 65_000,
-  requestTimeout: 10_000,
-  sustainedFailure: 120_000
-}
-export type ReferenceCadences = typeof referenceCadences
 
 /** Whatever the channel says (A-W31, A-W32). */
 const freshnessMs = 3_600_000
-
-interface Queued {
-  readonly rolloutId: string
-  readonly event: AgentEvent
-}
-
-/** A host of the original: what a restart of its agent leaves behind. */
-export class ReferenceHost {
-  readonly name: string
-  readonly hardware: MemoryHost
-  readonly trustFile: Uint8Array
-  /** The health-checks file; absent when the host declares none. */
-  checks: Readonly<Record<string, ReferenceCheck>> | undefined
-  /** What a probe says while this closure runs. */
-  probe: (running: string | undefined) => ProbeStatus = () => "pass"
-  /** The outbound queue's directory, by file name. */
-  readonly queue = new Map<string, Queued>()
-  /** The artifact caches, by path; never pruned. */
-  readonly cache = new Map<string, FetchedArtifact>()
-  /** Snapshots that it was sent, for a test to look at. */
-  readonly snapshots: Array<HostRolloutSnapshot> = []
-  #switches = 0
-
-  constructor(name: string, hardware: MemoryHost, trustFile: Uint8Array) {
-    this.name = name
-    this.hardware = hardware
-    this.trustFile = trustFile
-  }
-
-  /** Identifies the next start of a switch to the hardware. */
-  nextSwitch(rolloutId: string, purpose: SwitchId["purpose"]): SwitchId {
-    this.#switches += 1
-    return { rolloutId, attempt: 1, purpose, run: this.#switches }
-  }
-}
 
 /** Runs one process of the agent; ends only with its scope. */
 export const referenceAgent = (host: ReferenceHost, cadences: ReferenceCadences = referenceCadences) =>
@@ -174,18 +122,19 @@ class Agent {
     )
   }
 
-  readonly #running = Effect.suspend(() =>
-    Effect.map(this.#host.hardware.now, (now) => {
-      this.#host.hardware.settle(now)
-      return this.#host.hardware.running
+  #runs() {
+    const { hardware } = this.#host
+    return Effect.map(hardware.now, (now) => {
+      hardware.settle(now)
+      return hardware.running
     })
-  )
+  }
 
   // ---- Heartbeat (agent.md §6.2, §10.1)
 
   /** One heartbeat and what its body says, whatever its status. */
   readonly beat = Effect.gen({ self: this }, function*() {
-    const closure = yield* this.#running
+    const closure = yield* this.#runs()
     const body = encodeHeartbeat({
       hostname: this.#host.name,
       at: yield* wall,
@@ -265,23 +214,25 @@ class Agent {
 
   readonly outbound = Effect.gen({ self: this }, function*() {
     for (;;) {
-      yield* this.#drain
+      yield* this.#drain()
       yield* Effect.raceFirst(Queue.take(this.#channels.kick), Effect.sleep(this.#cadences.drain))
     }
   })
 
   /** Oldest number first, whatever the rollout; of two files with one number only one is seen (A-W19). */
-  readonly #drain = Effect.gen({ self: this }, function*() {
-    const scan = new Map([...this.#host.queue].map(([name, queued]) => [queued.event.seq, { name, queued }]))
-    for (const [, { name, queued }] of [...scan].toSorted(([a], [b]) => a - b)) {
-      const body = encodeEnvelope({ hostname: this.#host.name, rolloutId: queued.rolloutId, event: queued.event })
-      const sent = yield* Effect.result(
-        this.#request({ method: "POST", path: "/v1/agent/events", body }, this.#cadences.requestTimeout)
-      )
-      if (Result.isFailure(sent) || !is2xx(sent.success)) return
-      this.#host.queue.delete(name)
-    }
-  })
+  #drain() {
+    return Effect.gen({ self: this }, function*() {
+      const scan = new Map([...this.#host.queue].map(([name, queued]) => [queued.event.seq, { name, queued }]))
+      for (const [, { name, queued }] of [...scan].toSorted(([a], [b]) => a - b)) {
+        const body = encodeEnvelope({ hostname: this.#host.name, rolloutId: queued.rolloutId, event: queued.event })
+        const sent = yield* Effect.result(
+          this.#request({ method: "POST", path: "/v1/agent/events", body }, this.#cadences.requestTimeout)
+        )
+        if (Result.isFailure(sent) || !is2xx(sent.success)) return
+        this.#host.queue.delete(name)
+      }
+    })
+  }
 
   // ---- Advance ticker (agent.md §3.4)
 
@@ -289,8 +240,8 @@ class Agent {
     for (;;) {
       yield* Effect.sleep(this.#cadences.advance)
       const now = yield* wall
-      for (const record of [...this.#records.values()]) this.#failIfSustained(record, now)
-      for (const record of [...this.#records.values()]) this.#convergeIfDue(record, now)
+      for (const record of this.#records.values()) this.#failIfSustained(record, now)
+      for (const record of this.#records.values()) this.#convergeIfDue(record, now)
     }
   })
 
@@ -412,7 +363,7 @@ class Agent {
       }
       this.#event(rollout_id, {
         kind: "DispatchAck",
-        currentClosureAtDispatch: (yield* this.#running) ?? "",
+        currentClosureAtDispatch: (yield* this.#runs()) ?? "",
         receivedAt: enqueued_at,
         seq: 0
       })
@@ -478,7 +429,7 @@ class Agent {
     return Effect.gen({ self: this }, function*() {
       for (let waited = 0; waited < this.#cadences.switchBudget; waited += this.#cadences.linkPoll) {
         yield* Effect.sleep(this.#cadences.linkPoll)
-        if ((yield* this.#running) === closure) return true
+        if ((yield* this.#runs()) === closure) return true
       }
       return false
     })
@@ -516,7 +467,7 @@ class Agent {
     return Effect.gen({ self: this }, function*() {
       let before: ProbeStatus | undefined
       for (;;) {
-        const status = this.#host.probe(yield* this.#running)
+        const status = this.#host.probe(yield* this.#runs())
         const observedAt = yield* wall
         if (before === undefined) {
           this.#event(rolloutId, { kind: "ProbeObservedFirst", probeName, mode, observedAt, seq: 0 })

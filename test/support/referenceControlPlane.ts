@@ -19,64 +19,15 @@ import { decoder } from "../../src/Schema/Decode.ts"
 import { formatTimestamp } from "../../src/Schema/Primitives.ts"
 import { type AgentEvent, AgentEventEnvelope, HeartbeatRequest, type OnHealthFailure } from "../../src/Schema/Wire.ts"
 import { rolloutIdOf } from "../../src/Trust/FleetAndManifests.ts"
+import {
+  type DispatchRow,
+  type ReferenceControlPlaneOptions,
+  type ReferenceDatabase,
+  referenceOptions,
+  type Rollout,
+  type RolloutState
+} from "./referenceDatabase.ts"
 import { newReferenceRecord, type ReferenceRecord, referenceStep } from "./referenceMachine.ts"
-
-export interface ReferenceControlPlaneOptions {
-  /** Until then every `/v1` route answers 503 with a JSON body, ms from the start. */
-  readonly notReadyMs: number
-  /** Until then events are answered 204 and dropped, ms from the start (C-W1). */
-  readonly coldMs: number
-  /** `instant`: no poll is ever parked (A-W51). */
-  readonly polls: "parked" | "instant"
-  /** What no work looks like. */
-  readonly noWork: "204" | "null"
-  /** The answers to this many first takes of each dispatch are lost on the way: the row is gone (C-W3). */
-  readonly lostTakes: number
-  readonly planMs: number
-  readonly manifestPollMs: number
-}
-
-export const referenceOptions: ReferenceControlPlaneOptions = {
-  notReadyMs: 0,
-  coldMs: 0,
-  polls: "parked",
-  noWork: "204",
-  lostTakes: 0,
-  planMs: 15_000,
-  manifestPollMs: 30_000
-}
-
-type RolloutState = "Opening" | "Active" | "Terminal" | "Reverted" | "Failed" | "Superseded"
-
-interface Rollout {
-  readonly rolloutId: string
-  readonly channel: string
-  readonly state: RolloutState
-  readonly currentWave: number
-}
-
-interface DispatchRow {
-  readonly hostname: string
-  readonly rolloutId: string
-  readonly targetClosure: string
-  readonly soakDueAt: number
-  readonly enqueuedAt: number
-}
-
-/** What its disk holds: everything that a restart finds again. */
-export class ReferenceDatabase {
-  readonly rollouts = new Map<string, Rollout>()
-  /** By `rolloutId hostname`. */
-  readonly records = new Map<string, ReferenceRecord>()
-  /** By `hostname rolloutId`, oldest first. */
-  readonly queue = new Map<string, DispatchRow>()
-  /** Closures by channel; never asked (C-W9). */
-  readonly quarantine: Array<{ readonly channel: string; readonly closure: string }> = []
-  /** Every event that was applied, invented ones included. */
-  readonly log: Array<{ readonly hostname: string; readonly rolloutId: string; readonly event: AgentEvent }> = []
-  /** How often each dispatch was taken. */
-  readonly takes = new Map<string, number>()
-}
 
 interface Manifests {
   readonly fleet: FleetResolved
@@ -337,7 +288,7 @@ export class ReferenceControlPlane {
     for (const [rolloutId, manifest] of this.#manifests?.byRollout ?? []) {
       if (!this.#database.rollouts.has(rolloutId)) this.#open(rolloutId, manifest, now)
     }
-    for (const rollout of [...this.#database.rollouts.values()]) {
+    for (const rollout of this.#database.rollouts.values()) {
       const manifest = this.#manifests?.byRollout.get(rollout.rolloutId)
       if (manifest !== undefined && rollout.state !== "Superseded" && rollout.state !== "Terminal") {
         this.#dispatchDue(this.#promote(rollout, manifest), manifest, now)
@@ -348,7 +299,7 @@ export class ReferenceControlPlane {
   /** The soak of every wave counts from here (C-W12). */
   #open(rolloutId: string, manifest: RolloutManifest, now: number): void {
     const { channel, hostSet } = manifest
-    for (const other of [...this.#database.rollouts.values()]) {
+    for (const other of this.#database.rollouts.values()) {
       if (other.channel === channel) this.#database.rollouts.set(other.rolloutId, { ...other, state: "Superseded" })
     }
     this.#database.rollouts.set(rolloutId, { rolloutId, channel, state: "Active", currentWave: 0 })
@@ -395,7 +346,7 @@ export class ReferenceControlPlane {
         enqueuedAt: now
       })
     }
-    if (this.#database.queue.size > 0) { for (const wake of [...this.#parked]) wake() }
+    if (this.#database.queue.size > 0) { for (const wake of this.#parked) wake() }
   }
 
   // ---- Long poll (control-plane.md §3)

@@ -8,12 +8,6 @@ import { entriesOf, type RolloutEntry } from "../State.ts"
 import type { Delivery } from "../Write.ts"
 import type { Draft } from "./Draft.ts"
 
-/**
- * How often the same rows go again only because a snapshot or a repeated dispatch suggests it: a control plane that drops
- * an event for good would ask with every heartbeat.
- */
-export const resendLimit = 3
-
 /** Floors kept for rollouts of an earlier journal; the oldest makes room. */
 export const seqFloorLimit = 256
 
@@ -92,14 +86,19 @@ function rewind(draft: Draft, entry: RolloutEntry, from: number): void {
   draft.ring("outbound")
 }
 
-/** A replay that nobody asked for by number: bounded, because it may change nothing on the other side. */
+/**
+ * A replay that only a snapshot, a replay header or a repeated dispatch suggests goes the 1st, 2nd, 4th, 8th … time that it is
+ * suggested: a control plane of the original that dropped the rows while it was cold gets them (C-W1), and one that drops
+ * them for good has them sent less and less often.
+ */
 export function resend(draft: Draft, entry: RolloutEntry, from: number): void {
   const { lane } = entry
   const fromSeq = Math.max(from, lane.firstKeptSeq)
   if (fromSeq >= lane.nextSeq) return
-  const times = lane.resent?.from === fromSeq ? lane.resent.times : 0
-  if (times >= resendLimit) return
-  rewind(draft, { ...entry, lane: { ...lane, resent: { from: fromSeq, times: times + 1 } } }, fromSeq)
+  const times = (lane.suggested?.from === fromSeq ? lane.suggested.times : 0) + 1
+  const noted = { ...entry, lane: { ...lane, suggested: { from: fromSeq, times } } }
+  if (Number.isInteger(Math.log2(times))) rewind(draft, noted, fromSeq)
+  else draft.setLane(entry, noted.lane)
 }
 
 export function heartbeatAnswered(draft: Draft, input: HeartbeatAnswered): Answer {

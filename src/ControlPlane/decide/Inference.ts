@@ -3,6 +3,7 @@
  * restart (D2, D6; protocol.md §3.4, §3.5). An inference is an overlay with its own origin: it consumes no sequence number,
  * never goes through the host machine, and the next real event removes it.
  */
+import { soakDue } from "../../Rollout/host/Evidence.ts"
 import type { HostSeen, Overlay } from "../../Schema/ControlPlaneJournal.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import type { HeartbeatRequest, HostRolloutSnapshot } from "../../Schema/Wire.ts"
@@ -12,6 +13,8 @@ import { at, currentRolloutOf, hostIn, type HostInRollout, type State } from "..
 
 /** How far a heartbeat may be off the rhythm of its process, ms: clock reading and scheduling of the host. */
 const rhythmSlackMs = 1_500
+/** Heartbeat periods without a word after the end of a soak: a living agent converges within seconds, or reports probes. */
+const silentPeriods = 3
 
 /** Infers from the closure that an agent of the original says it runs. Only for the host's current rollout (W15). */
 export function inferFromHeartbeat(draft: Draft, heartbeat: HeartbeatRequest): void {
@@ -54,7 +57,8 @@ function inferred({ overlay, record }: HostInRollout, now: number, soakMs: numbe
 
 /**
  * Snapshots for an agent of the original that has apparently restarted and lost its memory. Never of Pending or closed
- * records, never in the rhythm of a living process: such an agent overwrites what it knows with what it gets (P-4).
+ * records, never in the rhythm of a living process: such an agent overwrites what it knows with what it gets (P-4). But one
+ * that says nothing of a soak that is long over did not hear the snapshot of its start, and gets it again.
  */
 export function snapshotsFor(
   state: State,
@@ -62,11 +66,12 @@ export function snapshotsFor(
   before: HostSeen | undefined,
   heartbeat: HeartbeatRequest
 ): ReadonlyArray<HostRolloutSnapshot> {
-  if (before === undefined || keepsRhythm(before.at, heartbeat.at, state.limits.heartbeatMs)) return []
+  const { heartbeatMs } = state.limits
   const rolloutId = currentRolloutOf(state, host)
   const entry = rolloutId === undefined ? undefined : hostIn(state, rolloutId, host)
-  if (entry === undefined || entry.record.closedAt !== undefined) return []
+  if (before === undefined || entry === undefined || entry.record.closedAt !== undefined) return []
   const { record } = entry
+  if (keepsRhythm(before.at, heartbeat.at, heartbeatMs) && !hasForgotten(record, heartbeat.at, heartbeatMs)) return []
   switch (record.state) {
     case "Activating":
     case "Deferred":
@@ -84,6 +89,13 @@ export function snapshotsFor(
 function keepsRhythm(before: number, now: number, periodMs: number): boolean {
   const offset = (((now - before) % periodMs) + periodMs) % periodMs
   return now - before >= periodMs - rhythmSlackMs && (offset <= rhythmSlackMs || periodMs - offset <= rhythmSlackMs)
+}
+
+/** By the host's own clock: its soak is over, and for some periods it has neither converged nor reported a probe. */
+function hasForgotten(record: HostRecord, now: number, periodMs: number): boolean {
+  if (record.state !== "Soaking") return false
+  const heard = Object.values(record.probes).map(({ lastObservedAt }) => lastObservedAt)
+  return now - Math.max(soakDue(record), ...heard) >= silentPeriods * periodMs
 }
 
 function snapshotOf(record: Exclude<HostRecord, { state: "Pending" }>, lastSeq: number): HostRolloutSnapshot {

@@ -22,8 +22,11 @@ export function settle(draft: Draft): void {
   const waiting = new Map<string, HostVerdict>()
   for (const { hostname, rolloutId, verdict } of planned.verdicts) waiting.set(hostname, verdictOf(rolloutId, verdict))
   const inScope = new Set(channels)
-  for (const [, row] of sorted(HashMap.filter(draft.state.queue, ({ lease: given }) => given === undefined))) {
-    if (!inScope.has(splitRolloutId(row.rolloutId).channel)) continue
+  const queued = HashMap.filter(
+    draft.state.queue,
+    (row) => row.lease === undefined && inScope.has(splitRolloutId(row.rolloutId).channel)
+  )
+  for (const [, row] of sorted(queued)) {
     const hold = offer(draft, row)
     if (hold !== undefined) waiting.set(row.host, hold)
   }
@@ -151,9 +154,11 @@ function carryOut(draft: Draft, action: PlanAction): void {
 
 /** Keeps the verdicts of the planned channels, and logs those that changed (D17, W23). */
 function tellVerdicts(draft: Draft, channels: ReadonlySet<string>, waiting: ReadonlyMap<string, HostVerdict>): void {
-  for (const [host, { rolloutId }] of sorted(draft.state.verdicts)) {
-    if (channels.has(splitRolloutId(rolloutId).channel) && !waiting.has(host)) draft.judge(host, undefined)
-  }
+  const over = HashMap.filter(
+    draft.state.verdicts,
+    ({ rolloutId }, host) => !waiting.has(host) && channels.has(splitRolloutId(rolloutId).channel)
+  )
+  for (const [host] of sorted(over)) draft.judge(host, undefined)
   for (const [host, verdict] of [...waiting].toSorted(([a], [b]) => a < b ? -1 : 1)) {
     const known = at(draft.state.verdicts, host)
     if (known === undefined || !isSame(known, verdict)) draft.judge(host, verdict)

@@ -31,6 +31,19 @@ const beating = <A, E>(peer: Peer, body: Effect.Effect<A, E>, rig = new Rig()) =
 const answering = (answer: Script): Script => (request, nth) =>
   request.path === heartbeatPath ? answer(request, nth) : idle(request, nth)
 
+const deliver = Effect.forEach(
+  ["DispatchAck", "ActivationFailed"] as const,
+  (kind, index) => offer({ _tag: "Delivered", rolloutId: r1, seq: index + 1, kind, verdict: { _tag: "Applied" } })
+)
+
+/** A rollout that halted on a host which still runs what it ran before: its heartbeats name it, to the original too. */
+const halted = Effect.gen(function*() {
+  yield* offer(dispatch({ policy: { ...dispatch().policy, onHealthFailure: "halt" } }))
+  const event = { kind: "ActivationFailed", exitCode: 1, stderrTail: "", failedAt: 0, attempt: 1 } as const
+  yield* offer({ _tag: "Settled", rolloutId: r1, at: 0, event })
+  yield* deliver
+})
+
 describe("the rhythm", () => {
   it.effect("is a handshake at once and then a heartbeat every 60 s", () => {
     const peer = new Peer(answering(() => ({ status: 200, body: "{}" })))
@@ -244,11 +257,25 @@ describe("what the answer does", () => {
     )
     return new Rig().still(
       Effect.gen(function*() {
-        yield* offer(dispatch())
-        yield* offer({ _tag: "Delivered", rolloutId: r1, seq: 1, kind: "DispatchAck", verdict: { _tag: "Applied" } })
+        yield* halted
         yield* Effect.forkScoped(heartbeat)
         yield* elapse(minute)
         assert.strictEqual((yield* entryOf(r1)).lane.nextSeq, 1)
+      }).pipe(Effect.provide(peer.layer), Effect.scoped)
+    )
+  })
+
+  it.effect("the original is asked for its snapshots while the rollout is on its way: no rollout is named", () => {
+    const peer = new Peer(answering(() => ({ status: 200, body: "{}" })))
+    return new Rig().still(
+      Effect.gen(function*() {
+        yield* offer(dispatch())
+        yield* Effect.forkScoped(heartbeat)
+        yield* elapse(2 * minute)
+        for (const body of peer.bodies(heartbeatPath)) {
+          assert.notProperty(body, "rollout_id")
+          assert.notProperty(body, "current_closure")
+        }
       }).pipe(Effect.provide(peer.layer), Effect.scoped)
     )
   })
@@ -259,9 +286,7 @@ describe("what the answer does", () => {
     )
     return new Rig().still(
       Effect.gen(function*() {
-        yield* offer(dispatch())
-        yield* offer({ _tag: "ActivationStarted", rolloutId: r1, attempt: 1, switchMethod: "memory", at: 0 })
-        yield* offer({ _tag: "Delivered", rolloutId: r1, seq: 1, kind: "DispatchAck", verdict: { _tag: "Applied" } })
+        yield* halted
         yield* Effect.forkScoped(heartbeat)
         yield* elapse(minute)
         assert.strictEqual((yield* entryOf(r1)).lane.nextSeq, 2)
@@ -269,24 +294,22 @@ describe("what the answer does", () => {
     )
   })
 
-  it.effect("the original's replay header cannot have the same rows sent for ever", () => {
+  it.effect("the original's replay header has the same rows sent less and less often", () => {
     const peer = new Peer(
       answering((_, nth) => ({ status: 200, body: "{}", headers: nth === 0 ? {} : { "x-nixfleet-replay-from": "0" } }))
     )
     return new Rig().still(
       Effect.gen(function*() {
-        yield* offer(dispatch())
-        const delivered = { _tag: "Delivered", rolloutId: r1, seq: 1, kind: "DispatchAck" } as const
-        yield* offer({ ...delivered, verdict: { _tag: "Applied" } })
+        yield* halted
         yield* Effect.forkScoped(heartbeat)
         let resent = 0
         for (let n = 0; n < 20; n += 1) {
           yield* elapse(minute)
           if ((yield* entryOf(r1)).lane.nextSeq > 1) continue
           resent += 1
-          yield* offer({ ...delivered, verdict: { _tag: "Applied" } })
+          yield* deliver
         }
-        assert.strictEqual(resent, 3)
+        assert.strictEqual(resent, 5)
       }).pipe(Effect.provide(peer.layer), Effect.scoped)
     )
   })
