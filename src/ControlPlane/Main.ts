@@ -20,7 +20,8 @@ const ofConfiguration: ReadonlySet<string> = new Set([
   "LockUnusable",
   "StateDirectoryLocked",
   "StateDirectoryUnusable",
-  "TlsIdentityError"
+  "TlsIdentityError",
+  "TrustMemoryUnreadable"
 ])
 
 const serve = Command.make(

@@ -2,7 +2,7 @@
  * Where the highest accepted signing times are kept (D14): a file of its own, because it must survive what empties the
  * journal. Owns bytes and durability; what they mean is `Trust/NoGoingBack.ts`.
  *
- * It is written just before the journal's commit, inside the reducer's commit function. Ahead of the journal it does no
+ * It is written just before what it remembers is offered to the reducer. Ahead of the journal it does no
  * harm (what was accepted may be accepted again, only older is refused), while behind it an older artifact could slip in
  * after a crash. Writing the same again is harmless, so a held commit may be repeated.
  */
@@ -23,7 +23,7 @@ export class TrustMemory extends Context.Service<TrustMemory, {
   readonly file: string
   /** The content; `undefined` when nothing was ever accepted. */
   readonly load: Effect.Effect<Uint8Array | undefined, TrustMemoryUnreadable>
-  /** Durable on return. Synchronous, for commit functions; throws `CommitHeld` when the disk is full or read-only. */
+  /** Durable on return; throws `CommitHeld` when the disk is full or read-only. */
   readonly save: (bytes: Uint8Array) => void
 }>()("nixfleet/Layers/Disk/TrustMemory") {
   static readonly layerFile = (file: string): Layer.Layer<TrustMemory, StateDirectoryUnusable> =>

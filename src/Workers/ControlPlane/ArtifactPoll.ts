@@ -15,7 +15,7 @@ import type { Verified, VerifiedArtifacts } from "../../ControlPlane/Input.ts"
 import { Settings } from "../../ControlPlane/Settings.ts"
 import { ArtifactCache, type SignedArtifact } from "../../Layers/Disk/ArtifactCache.ts"
 import { TrustFile, type TrustFileUnreadable } from "../../Layers/Disk/TrustFile.ts"
-import { TrustMemory } from "../../Layers/Disk/TrustMemory.ts"
+import { TrustMemory, TrustMemoryUnreadable } from "../../Layers/Disk/TrustMemory.ts"
 import { ArtifactSource, type ArtifactSourceError, type FetchedArtifact } from "../../Layers/Net/ArtifactSource.ts"
 import type { FleetResolved, RolloutManifest } from "../../Schema/Artifacts.ts"
 import { millis } from "../../Schema/Options.ts"
@@ -140,21 +140,23 @@ const fingerprint = ({ fleet, manifests }: VerifiedArtifacts): string =>
 /** Memory that cannot be read must not be started over: what was refused would be accepted again (house rule 8). */
 const loadMemory = Effect.gen(function*() {
   const { file, load } = yield* TrustMemory
-  const bytes = yield* Effect.orDie(load)
+  const bytes = yield* load
   if (bytes === undefined) return emptyMemory
   const parsed = parseStrict(bytes)
   const decoded = parsed.ok ? decodeTrustMemory(parsed.value) : { ok: false as const, problem: parsed.problem.detail }
-  return decoded.ok ? decoded.value : yield* Effect.die(new Error(`${file} is damaged: ${decoded.problem}`))
+  if (decoded.ok) return decoded.value
+  const message = `${file} is damaged: ${decoded.problem}`
+  return yield* new TrustMemoryUnreadable({ reason: "trust-memory-unreadable", file, message })
 })
 
-const run = Effect.gen(function*() {
+const run = Effect.fnUntraced(function*(atStart: Memory) {
   const source = yield* ArtifactSource
   const cache = yield* ArtifactCache
   const trustFile = yield* TrustFile
   const trustMemory = yield* TrustMemory
   const inbox = yield* Inbox
   const { artifactPollSecs, freshnessWindowSecs } = yield* Settings
-  let memory = yield* loadMemory
+  let memory = atStart
   let inForce: string | undefined
   let lastRefusal: string | undefined
 
@@ -254,10 +256,10 @@ const describe = (
   detail: error._tag === "UnitRefused" ? `${error.artifact}: ${error.detail}` : error.message
 })
 
-/** Polls while its scope is open, at once and then every `artifactPollSecs`. */
+/** Polls while its scope is open, at once and then every `artifactPollSecs`. Fails before it starts when the memory is damaged. */
 export const layer = Layer.effectDiscard(
   Effect.gen(function*() {
     const supervisor = yield* Supervisor
-    yield* supervisor.start("artifact-poll", run)
+    yield* supervisor.start("artifact-poll", run(yield* loadMemory))
   })
 )
