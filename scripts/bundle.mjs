@@ -1,52 +1,42 @@
-// Bundles the three programs into dist/, one file each. The agent's bundle is what ships to hosts: `--modules` prints the
-// source modules of each bundle, which a test reads to prove that nothing of the control plane, the operator command or
-// the simulator is inside the agent.
+// Makes the three commands in dist/: for each a bundle, `programs/<name>.mjs`, and the launcher `<name>.mjs` that a person
+// starts. `modules.json` lists the modules of each bundle, which a test reads to prove that nothing of the control plane,
+// the operator command or the simulator is inside the agent. `--if-stale`: only when an input is newer than the result.
 import "./guard-node.mjs"
 import * as fs from "node:fs"
-import { dirname, join, relative } from "node:path"
-import { fileURLToPath } from "node:url"
+import { join } from "node:path"
+import { bundleProgram, entries, root } from "./programs.mjs"
 
-// After the guard: an older Node could not even link these.
-const { rolldown } = await import("rolldown")
+const dist = join(root, "dist")
+const names = Object.keys(entries)
 
-const root = join(dirname(fileURLToPath(import.meta.url)), "..")
-const programs = {
-  "nixfleet-agent": "src/Main.ts",
-  "nixfleet-control-plane": "src/ControlPlane/Main.ts",
-  "nixfleet": "src/Operator/Main.ts"
+// What an older Node can still parse and run: no static import of what it does not have.
+const launcherOf = (name) =>
+  `#!/usr/bin/env node
+if (Number(process.versions.node.split(".")[0]) < 24) {
+  console.error("${name} needs Node 24 or newer and this is " + process.version + ".")
+  process.exit(1)
 }
-const version = JSON.parse(fs.readFileSync(join(root, "package.json"), "utf8")).version
+import("./programs/${name}.mjs")
+`
 
 function isStale() {
-  const outputs = Object.keys(programs).map((name) => join(root, "dist", `${name}.mjs`))
+  const outputs = names.flatMap((name) => [join(dist, `${name}.mjs`), join(dist, "programs", `${name}.mjs`)])
   if (outputs.some((file) => !fs.existsSync(file))) return true
   const built = Math.min(...outputs.map((file) => fs.statSync(file).mtimeMs))
-  const inputs = fs.globSync("{src/**/*.ts,package.json,package-lock.json,scripts/bundle.mjs}", { cwd: root })
+  const inputs = fs.globSync("{src/**/*.ts,package.json,package-lock.json,scripts/{bundle,programs}.mjs}", {
+    cwd: root
+  })
   return inputs.some((file) => fs.statSync(join(root, file)).mtimeMs > built)
 }
 
 if (!process.argv.includes("--if-stale") || isStale()) {
-  fs.mkdirSync(join(root, "dist"), { recursive: true })
+  fs.mkdirSync(join(dist, "programs"), { recursive: true })
   const modules = {}
-  for (const [name, entry] of Object.entries(programs)) {
-    const bundle = await rolldown({
-      input: join(root, entry),
-      platform: "node",
-      cwd: root,
-      transform: { define: { "globalThis.NIXFLEET_VERSION": JSON.stringify(version) } },
-      logLevel: "warn"
-    })
-    const { output } = await bundle.write({
-      file: join(root, "dist", `${name}.mjs`),
-      format: "esm",
-      minify: false,
-      keepNames: true,
-      codeSplitting: false,
-      banner:
-        "#!/usr/bin/env node\nimport { createRequire as __createRequire } from \"node:module\";const require = __createRequire(import.meta.url);"
-    })
-    modules[name] = output.flatMap((chunk) => chunk.type === "chunk" ? Object.keys(chunk.modules) : [])
-      .map((file) => relative(root, file)).toSorted((a, b) => a < b ? -1 : 1)
+  for (const name of names) {
+    modules[name] = await bundleProgram(name, join(dist, "programs", `${name}.mjs`), "esm")
+    fs.writeFileSync(join(dist, `${name}.mjs`), launcherOf(name), { mode: 0o755 })
+    // The mode above is only for a new file.
+    fs.chmodSync(join(dist, `${name}.mjs`), 0o755)
   }
-  fs.writeFileSync(join(root, "dist", "modules.json"), JSON.stringify(modules, undefined, 2))
+  fs.writeFileSync(join(dist, "modules.json"), JSON.stringify(modules, undefined, 2))
 }

@@ -1,0 +1,3 @@
+/** The control plane as it is, measured. */
+import "./collectable.ts"
+import "../../src/ControlPlane/Main.ts"
