@@ -27,7 +27,7 @@ import { startLyingControlPlane } from "./demo/LyingControlPlane.ts"
 import { Processes, runOnce } from "./demo/Processes.ts"
 import { Screen } from "./demo/Screen.ts"
 import { type Service, startService } from "./demo/Services.ts"
-import { Watcher } from "./demo/Watcher.ts"
+import { explain, Watcher } from "./demo/Watcher.ts"
 
 const checkout = resolve(import.meta.dirname, "..")
 const bundle = (name: string) => join(checkout, "dist", `${name}.mjs`)
@@ -165,7 +165,7 @@ async function demo(): Promise<void> {
     startAgent(layout, victim, liar.port)
     screen.tell(`${victim} now talks to a control plane that lies and serves it all the same`)
     const rejection = await watcher.within("the agent refuses the changed manifest", 20, liar.refused)
-    screen.tell(`${victim} refuses it: ${rejection.reason}: ${rejection.detail}`)
+    screen.tell(`${victim} refuses it: ${explain(rejection.reason, rejection.detail)}`)
     await processes.stop(victim)
     liar.close()
     startAgent(layout, victim, port)

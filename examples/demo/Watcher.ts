@@ -1,5 +1,6 @@
 /** Follows the fleet through the operator's routes: draws the table, tells notable events, and waits for facts. */
 import { readFileSync } from "node:fs"
+import { describeReason } from "../../src/Schema/Reasons.ts"
 import type { ControlPlaneClient, HostEntry, LoggedEvent } from "./ControlPlaneClient.ts"
 import type { Screen } from "./Screen.ts"
 
@@ -174,11 +175,16 @@ function describe(payload: Readonly<Record<string, unknown>>): string | undefine
   }
 }
 
+/** A reason with its sentence, and what exactly was found. */
+export function explain(reason: string, detail: string): string {
+  return `${reason}: ${describeReason(reason)} (${detail})`
+}
+
 function refusal(line: string): string | undefined {
   try {
     const entry = JSON.parse(line) as { annotations?: { reason?: unknown; detail?: unknown }; message?: unknown }
     const reason = entry.annotations?.reason
-    return typeof reason === "string" ? `${reason}: ${String(entry.annotations?.detail ?? entry.message)}` : undefined
+    return typeof reason === "string" ? explain(reason, String(entry.annotations?.detail ?? entry.message)) : undefined
   } catch {
     return undefined
   }
