@@ -26,7 +26,7 @@ import {
 import { startLyingControlPlane } from "./demo/LyingControlPlane.ts"
 import { Processes, runOnce } from "./demo/Processes.ts"
 import { Screen } from "./demo/Screen.ts"
-import { type Service, startService } from "./demo/Services.ts"
+import { startService } from "./demo/Services.ts"
 import { explain, Watcher } from "./demo/Watcher.ts"
 
 const checkout = resolve(import.meta.dirname, "..")
@@ -46,7 +46,7 @@ const processes = new Processes(
   root,
   (name, how) => failed(`${name} ended by itself: ${how}; its log is in ${relative(checkout, root)}/log/${name}.log`)
 )
-const services = new Map<string, Service>()
+const services = new Map<string, number>()
 
 async function freePort(): Promise<number> {
   const server = createServer()
@@ -57,7 +57,7 @@ async function freePort(): Promise<number> {
 }
 
 function startAgent(layout: Layout, host: string, controlPlanePort: number): void {
-  const args = agentArguments(layout, host, services.get(host)!.port, controlPlanePort)
+  const args = agentArguments(layout, host, services.get(host)!, controlPlanePort)
   processes.start(host, bundle("nixfleet-agent"), args, join(root, "log", `${host}.log`))
 }
 

@@ -3,22 +3,17 @@
  * (`etc/web-status`). A release is good or bad by its content alone.
  */
 import { readFileSync } from "node:fs"
-import { createServer, type Server } from "node:http"
+import { createServer } from "node:http"
 import type { AddressInfo } from "node:net"
 
-export interface Service {
-  readonly port: number
-  readonly close: () => void
-}
-
-/** Starts the web service of the host whose current-system link is given; free port on loopback. */
-export async function startService(currentSystem: string): Promise<Service> {
-  const server: Server = createServer((_request, response) => {
+/** Starts the web service of the host whose current-system link is given; its port on loopback. Ends with the demo. */
+export async function startService(currentSystem: string): Promise<number> {
+  const server = createServer((_request, response) => {
     response.statusCode = statusOf(currentSystem)
     response.end()
   })
   await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve))
-  return { port: (server.address() as AddressInfo).port, close: () => server.closeAllConnections() ?? server.close() }
+  return (server.address() as AddressInfo).port
 }
 
 function statusOf(currentSystem: string): number {

@@ -278,7 +278,12 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
         db.prepare(
           `SELECT r.rollout_id AS rolloutId, e.seq, e.kind, e.delivery FROM events e
            JOIN rollouts r ON r.id = e.rollout WHERE e.seq IS NOT NULL ORDER BY e.id`
-        ).all() as unknown as ReadonlyArray<JournaledEvent>) ?? [],
+        ).all().map(({ delivery, kind, rolloutId, seq }) => ({
+          rolloutId: String(rolloutId),
+          seq: Number(seq),
+          kind: String(kind),
+          delivery: String(delivery)
+        }))) ?? [],
 
     /** The record of one rollout in a host's journal. */
     record: (host: string, rolloutId: string): HostRecord | undefined => {
