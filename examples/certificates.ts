@@ -3,15 +3,12 @@
  * them (an agent is `CN=agent-<id>.<suffix>`, every other name is an operator), PEM files with keys of mode 0600.
  * Not for real fleets: the authority's key lives in memory only and dies with the process.
  */
-import "./reflectMetadata.ts"
-import * as x509 from "@peculiar/x509"
-import { KeyObject, webcrypto } from "node:crypto"
+import { generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto"
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
+import { certificateOf, type CertificateOrder, signWith, toBeSigned } from "../src/Layers/Net/Certificates.ts"
 
-const algorithm = { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" }
-const clientAuth = "1.3.6.1.5.5.7.3.2"
-const serverAuth = "1.3.6.1.5.5.7.3.1"
+const algorithm = "ecdsa-p256"
 const day = 86_400_000
 
 /** A certificate and its private key (PKCS#8), both PEM text. */
@@ -37,11 +34,11 @@ export interface Authority {
   /** The authority's own certificate, PEM. */
   readonly cert: string
   /** For `localhost`, `127.0.0.1`, `::1` and the names given. */
-  readonly server: (names?: ReadonlyArray<string>, validity?: Validity) => Promise<Pem>
-  readonly agent: (id: string, validity?: Validity) => Promise<Pem>
-  readonly operator: (commonName: string, validity?: Validity) => Promise<Pem>
+  readonly server: (names?: ReadonlyArray<string>, validity?: Validity) => Pem
+  readonly agent: (id: string, validity?: Validity) => Pem
+  readonly operator: (commonName: string, validity?: Validity) => Pem
   /** For a key made elsewhere, such as a host's ed25519 SSH key; answers the certificate alone. */
-  readonly agentForKey: (id: string, publicKey: KeyObject, validity?: Validity) => Promise<string>
+  readonly agentForKey: (id: string, publicKey: KeyObject, validity?: Validity) => string
 }
 
 export interface AuthorityOptions {
@@ -52,86 +49,53 @@ export interface AuthorityOptions {
   readonly agentSuffix: string
 }
 
-const pem = (text: string) => text.endsWith("\n") ? text : `${text}\n`
+const newKey = () => generateKeyPairSync("ec", { namedCurve: "P-256" })
 
-async function privatePem(key: webcrypto.CryptoKey): Promise<string> {
-  const pkcs8 = await webcrypto.subtle.exportKey("pkcs8", key)
-  return pem(x509.PemConverter.encode(pkcs8, "PRIVATE KEY"))
-}
+const privatePem = (key: KeyObject): string => key.export({ type: "pkcs8", format: "pem" }).toString()
 
 /** Makes an authority with a new key. */
-export async function makeAuthority(options: AuthorityOptions): Promise<Authority> {
+export function makeAuthority(options: AuthorityOptions): Authority {
   const usual: Validity = { notBefore: options.now - 300_000, notAfter: options.now + 30 * day }
-  const keys = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"])
-  const root = await x509.X509CertificateGenerator.createSelfSigned({
-    name: `CN=${options.commonName}`,
-    notBefore: new Date(usual.notBefore),
-    notAfter: new Date(options.now + 365 * day),
-    signingAlgorithm: algorithm,
-    keys,
-    extensions: [
-      new x509.BasicConstraintsExtension(true, 0, true),
-      new x509.KeyUsagesExtension(x509.KeyUsageFlags.keyCertSign | x509.KeyUsageFlags.cRLSign, true),
-      await x509.SubjectKeyIdentifierExtension.create(keys.publicKey)
-    ]
-  })
-
-  async function sign(
-    commonName: string,
-    publicKey: webcrypto.CryptoKey,
-    usage: string,
-    names: Array<{ readonly type: "dns" | "ip"; readonly value: string }>,
-    validity: Validity
-  ): Promise<string> {
-    const certificate = await x509.X509CertificateGenerator.create({
-      subject: `CN=${commonName}`,
-      issuer: root.subject,
-      notBefore: new Date(validity.notBefore),
-      notAfter: new Date(validity.notAfter),
-      signingAlgorithm: algorithm,
-      publicKey,
-      signingKey: keys.privateKey,
-      extensions: [
-        new x509.BasicConstraintsExtension(false, undefined, true),
-        new x509.KeyUsagesExtension(x509.KeyUsageFlags.digitalSignature, true),
-        new x509.ExtendedKeyUsageExtension([usage]),
-        ...(names.length === 0 ? [] : [new x509.SubjectAlternativeNameExtension(names)]),
-        await x509.AuthorityKeyIdentifierExtension.create(root)
-      ]
-    })
-    return pem(certificate.toString("pem"))
+  const root = newKey()
+  const sign = (order: CertificateOrder, certificate?: X509Certificate): string => {
+    const bytes = toBeSigned(order, { certificate, algorithm })
+    return certificateOf(bytes, algorithm, signWith(root.privateKey, bytes))
   }
+  const cert = sign({
+    subject: { commonName: options.commonName },
+    publicKey: root.publicKey,
+    notBefore: usual.notBefore,
+    notAfter: options.now + 365 * day,
+    usage: "authority",
+    names: []
+  })
+  const authority = new X509Certificate(cert)
 
-  async function issue(
+  function issue(
     commonName: string,
-    usage: string,
-    names: Array<{ readonly type: "dns" | "ip"; readonly value: string }>,
+    usage: "client" | "server",
+    names: ReadonlyArray<string>,
     validity: Validity
-  ): Promise<Pem> {
-    const pair = await webcrypto.subtle.generateKey(algorithm, true, ["sign", "verify"])
+  ): Pem {
+    const { privateKey, publicKey } = newKey()
     return {
-      cert: await sign(commonName, pair.publicKey, usage, names, validity),
-      key: await privatePem(pair.privateKey)
+      cert: sign({ subject: { commonName }, publicKey, usage, names, ...validity }, authority),
+      key: privatePem(privateKey)
     }
   }
 
   const agentName = (id: string) => `agent-${id}.${options.agentSuffix}`
   return {
-    cert: pem(root.toString("pem")),
+    cert,
     server: (names = [], validity = usual) =>
-      issue("nixfleet control plane", serverAuth, [
-        ...["localhost", ...names].map((value) => ({ type: "dns" as const, value })),
-        { type: "ip", value: "127.0.0.1" },
-        { type: "ip", value: "::1" }
-      ], validity),
-    agent: (id, validity = usual) =>
-      issue(agentName(id), clientAuth, [{ type: "dns", value: agentName(id) }], validity),
-    operator: (commonName, validity = usual) => issue(commonName, clientAuth, [], validity),
-    agentForKey: async (id, publicKey, validity = usual) => {
-      const spki = publicKey.export({ type: "spki", format: "der" })
-      const imported = await webcrypto.subtle.importKey("spki", spki, { name: "Ed25519" }, true, ["verify"])
-      return sign(agentName(id), imported, clientAuth, [{ type: "dns", value: agentName(id) }], validity)
-    }
+      issue("nixfleet control plane", "server", ["localhost", ...names, "127.0.0.1", "::1"], validity),
+    agent: (id, validity = usual) => issue(agentName(id), "client", [agentName(id)], validity),
+    operator: (commonName, validity = usual) => issue(commonName, "client", [], validity),
+    agentForKey: (id, publicKey, validity = usual) =>
+      sign(
+        { subject: { commonName: agentName(id) }, publicKey, usage: "client", names: [agentName(id)], ...validity },
+        authority
+      )
   }
 }
 

@@ -12,13 +12,13 @@ if (directory === undefined || names.length === 0) {
   process.exit(64)
 }
 mkdirSync(directory, { recursive: true, mode: 0o700 })
-const authority = await makeAuthority({
+const authority = makeAuthority({
   commonName: "nixfleet example CA",
   now: Date.now(),
   agentSuffix: "example.fleet"
 })
 writeFileSync(join(directory, "ca.pem"), authority.cert)
-writePem(directory, "control-plane", await authority.server())
-writePem(directory, "operator", await authority.operator("operator-example"))
-for (const name of names) writePem(directory, name, await authority.agent(name))
+writePem(directory, "control-plane", authority.server())
+writePem(directory, "operator", authority.operator("operator-example"))
+for (const name of names) writePem(directory, name, authority.agent(name))
 console.log(`certificates of ${["control-plane", "operator", ...names].join(", ")} are in ${directory}`)

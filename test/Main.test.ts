@@ -23,7 +23,7 @@ const host = Effect.gen(function*() {
   const { authority, caFile, write } = yield* Certificates
   const directory = yield* temporaryDirectory
   const at = (name: string) => join(directory, name)
-  const files = write("edge-07", yield* Effect.promise(() => authority.agent("edge-07")))
+  const files = write("edge-07", authority.agent("edge-07"))
   mkdirSync(at("archives"))
   writeFileSync(at("trust.json"), JSON.stringify(trustJson()))
   writeFileSync(at("health.json"), JSON.stringify({ web: { kind: "tcp", mode: "enforce", port: 80 } }))
@@ -165,7 +165,7 @@ describe("check", () => {
       Effect.gen(function*() {
         const { authority, write } = yield* Certificates
         const { args } = yield* host
-        const other = write("other", yield* Effect.promise(() => authority.agent("other")))
+        const other = write("other", authority.agent("other"))
         const { code, errors } = yield* run(["check", ...args({ "client-key": other.key })])
         assert.strictEqual(code, 78)
         assert.include(errors, "is not the key of the certificate")

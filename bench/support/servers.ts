@@ -55,7 +55,7 @@ export const world = Effect.fnUntraced(function*(hosts: number) {
   const names = Array.from({ length: hosts }, (_, index) => nameOf(index))
   const credentials: Array<Credentials> = []
   for (const name of names) {
-    const { cert, key } = yield* Effect.promise(() => authority.agent(name))
+    const { cert, key } = authority.agent(name)
     credentials.push({ ca, cert, key })
   }
   const fleet = yield* makeFleet({

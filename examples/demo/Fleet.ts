@@ -47,7 +47,7 @@ export async function makeLayout(root: string, nixfleet: string): Promise<Layout
   for (const folder of ["closures", "releases", "pki", "hosts", "log"]) {
     mkdirSync(join(root, folder), { recursive: true, mode: 0o700 })
   }
-  const authority = await makeAuthority({ commonName: "nixfleet demo CA", now: Date.now(), agentSuffix: "demo.fleet" })
+  const authority = makeAuthority({ commonName: "nixfleet demo CA", now: Date.now(), agentSuffix: "demo.fleet" })
   const ca = join(root, "pki", "ca.pem")
   writeFileSync(ca, authority.cert)
   const key = join(root, "release.key")
@@ -55,7 +55,7 @@ export async function makeLayout(root: string, nixfleet: string): Promise<Layout
   const trust = join(root, "trust.json")
   writeFileSync(trust, await runOnce(nixfleet, ["keys", "show", "--trust", key]))
   const identity = new Map<string, PemFiles>()
-  for (const [host] of hosts) identity.set(host, writePem(join(root, "pki"), host, await authority.agent(host)))
+  for (const [host] of hosts) identity.set(host, writePem(join(root, "pki"), host, authority.agent(host)))
   return {
     root,
     closures: join(root, "closures"),
@@ -63,8 +63,8 @@ export async function makeLayout(root: string, nixfleet: string): Promise<Layout
     trust,
     key,
     ca,
-    server: writePem(join(root, "pki"), "control-plane", await authority.server()),
-    operator: writePem(join(root, "pki"), "operator", await authority.operator("operator-demo")),
+    server: writePem(join(root, "pki"), "control-plane", authority.server()),
+    operator: writePem(join(root, "pki"), "operator", authority.operator("operator-demo")),
     identity
   }
 }

@@ -171,7 +171,7 @@ const viewServer: ExchangeHandler = (request, peer) => {
 const connection = Effect.fnUntraced(function*(commonName = "alice", handler = viewServer) {
   const { authority, caFile, write } = yield* Certificates
   const { port } = yield* serve(handler)
-  const files = write(commonName, yield* Effect.promise(() => authority.operator(commonName)))
+  const files = write(commonName, authority.operator(commonName))
   const values = { cpUrl: `https://localhost:${port}`, caCert: caFile, clientCert: files.cert, clientKey: files.key }
   const flags = ["--cp-url", values.cpUrl, "--ca-cert", caFile, "--client-cert", files.cert, "--client-key", files.key]
   const environment = {

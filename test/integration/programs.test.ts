@@ -173,7 +173,7 @@ const host = Effect.gen(function*() {
   const { authority, caFile, write } = yield* Certificates
   const directory = yield* temporaryDirectory
   const at = (name: string) => join(directory, name)
-  const files = write("check-1", yield* Effect.promise(() => authority.agent("check-1")))
+  const files = write("check-1", authority.agent("check-1"))
   writeFileSync(at("trust.json"), JSON.stringify(trustJson()))
   writeFileSync(at("health.json"), `{"web":{"kind":"tcp","mode":"enforce","port":80}}`)
   mkdirSync(at("archives"))

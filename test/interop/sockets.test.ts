@@ -26,7 +26,7 @@ const everybody = { tags: [], tagsAny: [], hosts: [], channel: null, all: true }
 /** Runs an agent of the original until the scope ends. */
 const startReferenceAgent = Effect.fnUntraced(function*(fleet: Fleet, peer: ReferenceHost) {
   const { authority, caFile, write } = yield* Certificates
-  const files = write(peer.name, yield* Effect.promise(() => authority.agent(peer.name)))
+  const files = write(peer.name, authority.agent(peer.name))
   const exchange = TlsClient.layer({
     baseUrl: `https://localhost:${fleet.port}`,
     caFile,

@@ -21,13 +21,11 @@ export class Certificates extends Context.Service<Certificates, {
         Effect.sync(() => mkdtempSync(join(tmpdir(), "nixfleet-tls-"))),
         (path) => Effect.sync(() => rmSync(path, { recursive: true, force: true }))
       )
-      const authority = yield* Effect.promise(() =>
-        makeAuthority({ commonName: "test authority", now: Date.now(), agentSuffix })
-      )
+      const authority = makeAuthority({ commonName: "test authority", now: Date.now(), agentSuffix })
       const caFile = join(directory, "ca.pem")
       writeFileSync(caFile, authority.cert)
       const write = (name: string, pem: Pem) => writePem(directory, name, pem)
-      const serverFiles = write("server", yield* Effect.promise(() => authority.server()))
+      const serverFiles = write("server", authority.server())
       return Certificates.of({ authority, directory, caFile, serverFiles, write })
     })
   )

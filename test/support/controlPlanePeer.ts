@@ -15,7 +15,7 @@ export const peer = Effect.fnUntraced(function*(port: number, name: string, role
   const { authority, caFile, write } = yield* Certificates
   const files = write(
     name,
-    yield* Effect.promise(() => role === "agent" ? authority.agent(name) : authority.operator(name))
+    role === "agent" ? authority.agent(name) : authority.operator(name)
   )
   const context = yield* Layer.build(TlsClient.layer({
     baseUrl: `https://localhost:${port}`,

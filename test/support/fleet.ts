@@ -137,10 +137,10 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
   const at = (...parts: ReadonlyArray<string>) => join(directory, ...parts)
   for (const name of ["archives", "releases/rollouts", "state"]) mkdirSync(at(name), { recursive: true, mode: 0o700 })
   const trustFile = writeJson(at("trust.json"), trustJson())
-  const operatorFiles = write("operator", yield* Effect.promise(() => authority.operator("operator")))
+  const operatorFiles = write("operator", authority.operator("operator"))
 
   const agentConfig = Effect.fnUntraced(function*(host: string, given: Readonly<Record<string, unknown>>) {
-    const files = write(host, yield* Effect.promise(() => authority.agent(host)))
+    const files = write(host, authority.agent(host))
     return writeJson(at(`${host}.json`), {
       controlPlaneUrl: `https://localhost:${port}`,
       machineId: host,

@@ -18,7 +18,7 @@ const whoami: ExchangeHandler = (_request, peer) => Effect.succeed(answer(peer?.
 
 const agentClient = Effect.fnUntraced(function*(port: number, id = "web-1") {
   const { authority, caFile, write } = yield* Certificates
-  const files = write(id, yield* Effect.promise(() => authority.agent(id)))
+  const files = write(id, authority.agent(id))
   return yield* client({
     baseUrl: `https://localhost:${port}`,
     caFile,
@@ -61,7 +61,7 @@ describe("TLS exchange", () => {
         const peer = yield* Deferred.make<Peer | undefined>()
         const { port } = yield* serve((_request, found) => Deferred.succeed(peer, found).pipe(Effect.as(answer(""))))
         const validity = { notBefore: 1_700_000_000_000, notAfter: 4_000_000_000_000 }
-        const files = write("dated", yield* Effect.promise(() => authority.agent("dated", validity)))
+        const files = write("dated", authority.agent("dated", validity))
         const exchange = yield* client({
           baseUrl: `https://localhost:${port}`,
           caFile,
@@ -78,7 +78,7 @@ describe("TLS exchange", () => {
         const { authority } = yield* Certificates
         const peers: Array<Peer | undefined> = []
         const { port } = yield* serve((_request, found) => Effect.sync(() => (peers.push(found), answer(""))))
-        const identity = yield* Effect.promise(() => authority.agent("web-1"))
+        const identity = authority.agent("web-1")
         const first = yield* session(port, authority.cert, identity)
         const second = yield* session(port, authority.cert, identity, first.ticket)
         assert.deepStrictEqual([first.resumed, second.resumed], [false, true])
@@ -98,8 +98,8 @@ describe("TLS exchange", () => {
       Effect.gen(function*() {
         const { caFile, write } = yield* Certificates
         const { port } = yield* serve(whoami)
-        const rogue = yield* Effect.promise(() => makeAuthority({ commonName: "rogue", now: Date.now(), agentSuffix }))
-        const files = write("rogue", yield* Effect.promise(() => rogue.agent("web-1")))
+        const rogue = makeAuthority({ commonName: "rogue", now: Date.now(), agentSuffix })
+        const files = write("rogue", rogue.agent("web-1"))
         const exchange = yield* client({
           baseUrl: `https://localhost:${port}`,
           caFile,
@@ -115,7 +115,7 @@ describe("TLS exchange", () => {
         const { authority, caFile, write } = yield* Certificates
         const { port } = yield* serve(whoami)
         const validity = { notBefore: 1_500_000_000_000, notAfter: 1_600_000_000_000 }
-        const files = write("expired", yield* Effect.promise(() => authority.agent("web-1", validity)))
+        const files = write("expired", authority.agent("web-1", validity))
         const exchange = yield* client({
           baseUrl: `https://localhost:${port}`,
           caFile,
@@ -144,7 +144,7 @@ describe("TLS exchange", () => {
       Effect.gen(function*() {
         const { directory } = yield* Certificates
         const { port } = yield* serve(whoami)
-        const other = yield* Effect.promise(() => makeAuthority({ commonName: "other", now: Date.now(), agentSuffix }))
+        const other = makeAuthority({ commonName: "other", now: Date.now(), agentSuffix })
         const caFile = join(directory, "other-ca.pem")
         writeFileSync(caFile, other.cert)
         const exchange = yield* client({ baseUrl: `https://localhost:${port}`, caFile, insecure: false })
@@ -166,7 +166,7 @@ describe("TLS exchange", () => {
         const keys = generateKeyPairSync("ed25519")
         const certFile = join(directory, "ssh.pem")
         const keyFile = join(directory, "ssh_host_ed25519_key")
-        writeFileSync(certFile, yield* Effect.promise(() => authority.agentForKey("ssh-1", keys.publicKey)))
+        writeFileSync(certFile, authority.agentForKey("ssh-1", keys.publicKey))
         writeFileSync(keyFile, openSshPrivateKey(keys.privateKey))
         const exchange = yield* client({
           baseUrl: `https://localhost:${port}`,
@@ -213,7 +213,7 @@ describe("TLS exchange", () => {
       Effect.gen(function*() {
         const { authority, caFile, write } = yield* Certificates
         const { port } = yield* serve(whoami)
-        const files = write("renewing", yield* Effect.promise(() => authority.agent("before")))
+        const files = write("renewing", authority.agent("before"))
         const exchange = yield* client({
           baseUrl: `https://localhost:${port}`,
           caFile,
@@ -223,7 +223,7 @@ describe("TLS exchange", () => {
         })
         const name = Effect.map(exchange.send(get("/"), quick), (response) => textOf(response.body))
         assert.strictEqual(yield* name, `agent-before.${agentSuffix}`)
-        const renewed = yield* Effect.promise(() => authority.agent("after"))
+        const renewed = authority.agent("after")
         writeFileSync(`${files.cert}.new`, renewed.cert)
         renameSync(`${files.cert}.new`, files.cert)
         // The certificate is new and the key still old: they do not fit.
