@@ -6,6 +6,7 @@
  * a request is accepted only when it is signed with the key that it names.
  */
 import { Attributes, CertificationRequest, CertificationRequestInfo } from "@peculiar/asn1-csr"
+import { ECDSASigValue } from "@peculiar/asn1-ecc"
 import { AsnConvert, OctetString } from "@peculiar/asn1-schema"
 import {
   AlgorithmIdentifier,
@@ -38,7 +39,7 @@ import {
   Validity,
   Version
 } from "@peculiar/asn1-x509"
-import { Result } from "effect"
+import { DateTime, Result } from "effect"
 import { createHash, createPublicKey, type KeyObject, randomBytes, sign, verify, X509Certificate } from "node:crypto"
 import { isIP } from "node:net"
 import type { Millis } from "../../Schema/Primitives.ts"
@@ -66,6 +67,24 @@ export function signatureAlgorithmOf(key: KeyObject): SignatureAlgorithm | undef
 /** Signs for X.509 with a key that is in this process. */
 export function signWith(key: KeyObject, bytes: Uint8Array): Uint8Array {
   return sign(key.asymmetricKeyType === "ed25519" ? null : "sha256", bytes, key)
+}
+
+/** A raw signature (r and s after each other for ECDSA) as X.509 encodes it. */
+export function derSignature(algorithm: SignatureAlgorithm, raw: Uint8Array): Uint8Array {
+  if (algorithm === "ed25519") return raw
+  const half = raw.length / 2
+  const value = new ECDSASigValue({
+    r: positiveInteger(raw.subarray(0, half)),
+    s: positiveInteger(raw.subarray(half))
+  })
+  return new Uint8Array(AsnConvert.serialize(value))
+}
+
+/** The shortest two's complement form: no leading zeros but the one that keeps the number positive. */
+function positiveInteger(bytes: Uint8Array): ArrayBuffer {
+  const first = bytes.findIndex((byte) => byte !== 0)
+  const digits = first < 0 ? Uint8Array.of(0) : bytes.subarray(first)
+  return arrayBuffer((digits[0] ?? 0) < 0x80 ? digits : Uint8Array.of(0, ...digits))
 }
 
 /** The 32 raw bytes of an ed25519 public key; `undefined` for another key. */
@@ -118,6 +137,8 @@ const keyIdentifier = (info: SubjectPublicKeyInfo): Uint8Array =>
 const extension = (extnID: string, critical: boolean, value: unknown): Extension =>
   new Extension({ extnID, critical, extnValue: new OctetString(AsnConvert.serialize(value)) })
 
+const dateOf = (at: Millis) => DateTime.toDateUtc(DateTime.makeUnsafe(at))
+
 const arrayBuffer = (bytes: Uint8Array): ArrayBuffer => Uint8Array.from(bytes).buffer
 
 function usages(usage: CertificateOrder["usage"]): ReadonlyArray<Extension> {
@@ -149,7 +170,7 @@ export function toBeSigned(order: CertificateOrder, { algorithm, certificate }: 
     serialNumber: arrayBuffer(serial),
     signature: new AlgorithmIdentifier({ algorithm: signatureOids[algorithm] }),
     issuer: certificate === undefined ? nameOf(order.subject) : subjectOf(certificate),
-    validity: new Validity({ notBefore: new Date(order.notBefore), notAfter: new Date(order.notAfter) }),
+    validity: new Validity({ notBefore: dateOf(order.notBefore), notAfter: dateOf(order.notAfter) }),
     subject: nameOf(order.subject),
     subjectPublicKeyInfo: info,
     extensions: new Extensions([
