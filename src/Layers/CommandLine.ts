@@ -1,11 +1,14 @@
 /**
- * What the command lines of the programs have in common: flags from a table of options, and the exit codes (D18): 0 when it
+ * What the command lines of the programs have in common: flags from a table of options, the log, and the exit codes (D18): 0 when it
  * was told to stop, 64 for a wrong command line, 78 for a wrong configuration, 1 for everything else that went wrong.
  */
-import { Cause, Exit, type Layer, Logger, Option, Runtime, Schema } from "effect"
+import { Cause, Effect, Exit, Option, Runtime, Schema } from "effect"
 import { CliError, Flag } from "effect/cli"
+import type { LogFields, LogFormat, LogLevel } from "../Schema/Logs.ts"
 import type { AnyOption, ConfigProblem } from "../Schema/Options.ts"
+import { isReason, type Reason } from "../Schema/Reasons.ts"
 import { DatabaseError } from "./Disk/Database.ts"
+import * as Logging from "./Logging.ts"
 
 export const exitCodes = { usage: 64, configuration: 78 } as const
 
@@ -24,20 +27,56 @@ export const unusable = (problems: ReadonlyArray<ConfigProblem>): Unusable =>
     )
   })
 
-/**
- * The end of a program, for the service manager: `Unusable` when a restart does not mend it (an error of `lasting`, by its
- * tag, or a database that is damaged or not this program's), and otherwise the error as it is, which a restart may mend.
- */
-export const endOf =
-  (lasting: ReadonlySet<string>) =>
-  <E extends { readonly _tag: string; readonly message: string }>(error: E): E | Unusable =>
-    lasting.has(error._tag) || error instanceof DatabaseError && error.reason !== "database-failed"
-      ? new Unusable({ message: error.message })
-      : error
+/** It failed, and the log says how, so nothing more is printed. A restart may mend it (exit 1). */
+class Failed extends Schema.TaggedError<Failed>()("Failed", { message: Schema.String }) {
+  override readonly [Runtime.errorExitCode] = 1
+  override readonly [Runtime.errorReported] = false
+}
 
-/** `json`: one object a line; `text`: for people. On standard output, where the service manager reads. */
-export const logging = (format: "json" | "text"): Layer.Layer<never> =>
-  Logger.layer([format === "json" ? Logger.consoleJson : Logger.consoleLogFmt])
+const shutdown = Logging.logOf("shutdown")
+
+/** What a failure says of itself. */
+const reasonOf = (error: unknown): Reason =>
+  error instanceof Error && "reason" in error && typeof error.reason === "string" && isReason(error.reason)
+    ? error.reason
+    : "program-failed"
+
+/** A restart does not mend an error of `lasting`, by its tag, nor a database that is damaged or not this program's. */
+const lasts = (error: unknown, lasting: ReadonlySet<string>): boolean =>
+  error instanceof Error && "_tag" in error && typeof error._tag === "string" && lasting.has(error._tag) ||
+  error instanceof DatabaseError && error.reason !== "database-failed"
+
+/**
+ * A program under its log, up to its end: being told to stop is a line, a failure is one with its reason. What a restart
+ * does not mend also goes to standard error, and ends with the code for that (D18).
+ */
+export const underLog = (
+  { environment, fields, lasting, logFormat, logLevel }: {
+    readonly logFormat: LogFormat
+    readonly logLevel: LogLevel
+    /** The process's own. */
+    readonly environment: Readonly<Record<string, string | undefined>>
+    /** In every line. */
+    readonly fields: LogFields
+    readonly lasting: ReadonlySet<string>
+  }
+) =>
+<A, E, R>(program: Effect.Effect<A, E, R>) =>
+  program.pipe(
+    Effect.onInterrupt(() => shutdown.info("stopped because it was told to")),
+    Effect.catchCause((cause) => {
+      if (Cause.hasInterruptsOnly(cause)) return Effect.interrupt
+      const error = Cause.squash(cause)
+      const message = error instanceof Error ? error.message : String(error)
+      const defect = Cause.hasDies(cause) ? cause : undefined
+      return Effect.andThen(
+        shutdown.error("the program cannot go on", { reason: reasonOf(error), detail: message }, defect),
+        Effect.fail(lasts(error, lasting) ? new Unusable({ message }) : new Failed({ message }))
+      )
+    }),
+    Logging.withLogFields(fields),
+    Effect.provide(Logging.layer({ format: logFormat, level: logLevel, noColour: environment["NO_COLOR"] }))
+  )
 
 /** `--config FILE`, for every program that has options. */
 export const configFlag = (environmentName: string): Flag.Flag<Option.Option<string>> =>

@@ -8,6 +8,9 @@
  */
 import { Clock, Context, Effect, Layer } from "effect"
 import { execFile } from "node:child_process"
+import { logOf } from "./Logging.ts"
+
+const log = logOf("service_manager")
 
 export class SystemdNotify extends Context.Service<SystemdNotify, {
   readonly ready: Effect.Effect<void>
@@ -53,9 +56,10 @@ const fromSystemd = Effect.fnUntraced(function*(environment: Readonly<Record<str
       })
     }).pipe(
       Effect.catch((error) =>
-        Effect.logWarning("the service manager could not be told").pipe(
-          Effect.annotateLogs({ reason: "notify-failed", assignment, detail: error.message })
-        )
+        log.warn("the service manager could not be told", {
+          reason: "notify-failed",
+          detail: `${assignment}: ${error.message}`
+        })
       )
     )
 

@@ -14,7 +14,9 @@ export const reasons = {
   "wrong-attempt": "the event belongs to another attempt of this rollout",
   // Why a host's rollout failed, in its digest (D6)
   "activation-failed": "the closure could not be activated",
+  "boot-loop": "the host was booted again and again before the activation was settled",
   "closure-drift": "somebody else switched the host while it soaked",
+  "guard-fired": "the agent gave no sign of life, and the guard took the host back",
   "sustained-failure": "an enforced probe failed for too long",
   // Why the agent holds what it owes (D10, D11); `closure-drift` above is one of them too
   "no-rollback-target": "the policy asks for a rollback, but there is no earlier closure to go back to",
@@ -24,6 +26,12 @@ export const reasons = {
   "switch-unread": "the result of a switch was not read yet",
   // The agent's activation
   "fetch-failed": "the closure cannot be fetched now, and is tried again",
+  "guard-acts": "a guard that has fired is still taking the host back",
+  "guard-not-armed": "the guard that would take the host back without the agent could not be armed",
+  "guard-stale": "a guard fired for an activation that is not the current one",
+  "guard-unreadable": "the state of the guard could not be read",
+  // The agent's clock (D12)
+  "clock-stepped": "the wall clock was set while a rollout was under way",
   // The agent's journal
   "journal-of-other-host": "the journal was written under another machine id",
   "journal-unreadable": "the journal holds something that this program did not write",
@@ -57,6 +65,31 @@ export const reasons = {
   "unsupported-algorithm": "no trusted key has an algorithm that this program knows",
   "trust-file-invalid": "the trust file is not JSON of the expected shape",
   "trust-file-unreadable": "the trust file could not be read",
+  // Certificates that are issued here (control-plane.md §8)
+  "certificate-refused": "the control plane will not give this host a certificate",
+  "certificate-unusable": "the certificate or its key cannot be used",
+  "certificate-missing": "this host has no certificate, and no bootstrap token to get one with",
+  "host-key-differs": "the key of the request is not the one that the fleet declares for the host",
+  "host-key-not-declared": "the fleet declares no key for the host, so nobody may have a certificate in its name",
+  "host-not-declared": "the fleet declares no host of this name",
+  "issuance-not-configured": "this control plane has no authority to issue certificates with",
+  "issue-failed": "the certificate could not be signed",
+  "issuer-unusable": "the authority that issues certificates cannot be used",
+  "request-key-type": "the key of a host's certificate must be ed25519",
+  "request-malformed": "the certificate request cannot be read, or is not signed with its own key",
+  "request-other-key": "the certificate request has another key than the one that its bootstrap token is for",
+  "request-other-name": "the certificate request names another host than the one that asks",
+  "sign-command-failed": "the command that signs did not make a signature",
+  // Bootstrap tokens (control-plane.md §8)
+  "nonce-expired": "the token's entry on the list of bootstrap nonces has expired",
+  "nonce-list-absent": "no list of bootstrap nonces was ever published, so nobody can enroll",
+  "nonce-not-listed": "the token is not on the list of bootstrap nonces",
+  "nonce-other-host": "the token is on the list of bootstrap nonces for another host",
+  "nonce-used": "the token was used already, with another key",
+  "token-expired": "the bootstrap token has expired",
+  "token-not-yet-valid": "the bootstrap token was issued in the future: one of the two clocks is wrong",
+  "token-shape": "the claims of the bootstrap token cannot be read",
+  "token-version": "the bootstrap token has a version that this program does not know",
   // What the agent met at its control plane (D5, D8, D9)
   "artifact-unavailable": "the control plane does not serve the artifact",
   "control-plane-unreachable": "no complete answer arrived",
@@ -71,6 +104,7 @@ export const reasons = {
   "body-too-large": "the body is larger than this route takes",
   "certificate-expired": "the client certificate is not valid at this time",
   "certificate-of-no-role": "the client certificate names neither a host of this fleet nor an operator",
+  "certificate-revoked": "the host's certificates issued before a time are void, and this is one of them",
   "channel-unknown": "no channel of this name is in the fleet file in force",
   "content-type": "the body is not announced as application/json",
   "event-shape": "the event's kind or fields cannot be read",
@@ -94,6 +128,8 @@ export const reasons = {
   "already-there": "the host says that it has gone further than its events tell",
   "attempt-not-supported": "the host's agent does a rollout once, and this would be a further attempt",
   "awaiting-replay": "the host has events that are not here yet",
+  "lease-expired": "the dispatch was not acknowledged in time, and is offered again",
+  "poll-aborted": "the poll ended before the dispatch was written, which is offered again",
   "quarantine": "the release or its closure failed on a host for its own fault",
   "recovery": "the database is new and not every host of the channel has reported",
   "rejected-by-host": "the host could not take its dispatch, and is asked again later",
@@ -130,12 +166,26 @@ export const reasons = {
   "state-directory-unreachable": "the state directory cannot be created or used",
   "state-directory-unsafe": "others may write the state directory",
   "trust-memory-unreadable": "the record of what was accepted last cannot be read",
+  // The agent's host
+  "host-unreadable": "something about the host could not be read, and counts as unknown",
+  "store-not-cleaned": "closures that are not needed any more could not be deleted",
+  "switch-not-ended": "a switch that should not go on could not be ended",
+  // Differences and answers that the other end brings
+  "digest-differs": "the agent's digest differs from the record here",
+  "reason-unknown": "the other end gave a reason that this program does not know",
   // Process (D18)
+  "log-lines-lost": "nobody read the log fast enough",
   "notify-failed": "the service manager could not be told how the program is doing",
+  "program-failed": "the program could not start, or could not go on",
   "worker-ended": "a worker ended, and the program ends with it"
 } as const
 
 export type Reason = keyof typeof reasons
+
+/** The reason of that name; a peer may be newer, or say anything. */
+export const knownReason = (text: string): Reason => isReason(text) ? text : "reason-unknown"
+
+export const isReason = (text: string): text is Reason => Object.hasOwn(reasons, text)
 
 /** The sentence of a reason; the name itself when it is not ours (a peer may be newer). */
 export function describeReason(reason: string): string {

@@ -6,6 +6,9 @@
  * to fail it handles itself, so whatever arrives here is a fault.
  */
 import { Cause, Context, Deferred, Effect, Exit, Layer, Schema, type Scope } from "effect"
+import { logOf } from "../Layers/Logging.ts"
+
+const log = logOf("shutdown")
 
 /** A worker or the reducer ended. The process must end non-zero. */
 export class WorkerEnded extends Schema.TaggedError<WorkerEnded>()("WorkerEnded", {
@@ -33,10 +36,9 @@ export class Supervisor extends Context.Service<Supervisor, {
           yield* worker.pipe(
             Effect.onExit((exit) =>
               closing && Exit.isFailure(exit) && Cause.hasInterruptsOnly(exit.cause)
-                ? Effect.logDebug("worker stopped")
+                ? log.info("worker stopped", { task: name })
                 : ended(fatal, name, endOf(exit))
             ),
-            Effect.annotateLogs({ worker: name }),
             Effect.forkScoped
           )
           // After the fork: it runs before the fiber is interrupted, and tells shutdown from an interruption from within.
@@ -56,8 +58,11 @@ const endOf = (exit: Exit.Exit<unknown, unknown>): string =>
   Exit.isFailure(exit) ? Cause.pretty(exit.cause) : "it returned, which no worker may do"
 
 const ended = (fatal: Deferred.Deferred<never, WorkerEnded>, worker: string, message: string) =>
-  Effect.logFatal("a worker ended; the program cannot go on without it").pipe(
-    Effect.annotateLogs({ reason: "worker-ended", detail: message }),
+  log.error("a worker ended; the program cannot go on without it", {
+    task: worker,
+    reason: "worker-ended",
+    detail: message
+  }).pipe(
     Effect.andThen(Deferred.fail(fatal, new WorkerEnded({ worker, message }))),
     Effect.asVoid
   )
