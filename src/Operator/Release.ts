@@ -1,7 +1,8 @@
 /**
  * The files of a release: the fleet and one manifest for each channel that has something to roll out, as canonical bytes
- * (protocol.md §8.5), and with a key their signatures. Pure. Paths are relative and as the control plane's source reads them.
+ * (protocol.md §8.5), and with a key their signatures. Paths are relative and as the control plane's source reads them.
  */
+import { Effect } from "effect"
 import {
   encodeFleetResolved,
   encodeRolloutManifest,
@@ -11,10 +12,9 @@ import {
 import type { Millis } from "../Schema/Primitives.ts"
 import { canonicalText, encodeUtf8, sha256Hex } from "../Trust/CanonicalJson.ts"
 import { projectManifest } from "../Trust/FleetAndManifests.ts"
-import { publicKeyOfSeed, signEd25519 } from "../Trust/Signature.ts"
 import { type ArtifactKind, fleetKind, manifestKind, type Signed, verify } from "../Trust/Verify.ts"
 import type { OutputFile } from "./Files.ts"
-import { slotOf } from "./KeyFiles.ts"
+import type { Signing } from "./Signing.ts"
 
 export const fleetFile = "fleet.resolved.json"
 export const manifestFile = (rolloutId: string): string => `rollouts/${rolloutId}.json`
@@ -48,36 +48,38 @@ export function rolloutIdOfManifest(manifest: RolloutManifest): string {
 
 /** Without signatures. */
 export function buildRelease(fleet: FleetResolved): Release {
-  return assemble(fleet, (path, bytes) => [{ path, bytes }])
+  return assemble(fleet)
 }
 
 /**
- * With `meta.signedAt` set and every artifact signed. Throws when what was made does not verify: publishing it would stop
+ * With `meta.signedAt` set and every artifact signed. A defect when what was made does not verify: publishing it would stop
  * every host that reads it.
  */
-export function signRelease(fleet: FleetResolved, signedAt: Millis, seed: Uint8Array): Release {
-  const release = assemble({ ...fleet, meta: { ...fleet.meta, signedAt } }, (path, bytes) => [
-    { path: signatureFile(path), bytes: signEd25519(seed, bytes) },
-    { path, bytes }
-  ])
-  const content = new Map(release.files.map((file) => [file.path, file.bytes]))
-  const publicKey = Buffer.from(publicKeyOfSeed(seed)).toString("base64")
-  const check = <A extends Signed>(kind: ArtifactKind<A>, path: string) => {
+export const signRelease = Effect.fnUntraced(function*(fleet: FleetResolved, signedAt: Millis, { key, sign }: Signing) {
+  const meta = { ...fleet.meta, signedAt, signatureAlgorithm: key.algorithm }
+  const release = assemble({ ...fleet, meta })
+  const check = <A extends Signed>(kind: ArtifactKind<A>, path: string, bytes: Uint8Array, signature: Uint8Array) => {
+    const slot = { current: key, previous: null, successor: null, retireAt: null, rejectBefore: null }
     const verdict = verify({
       kind,
-      bytes: content.get(path)!,
-      signature: content.get(signatureFile(path))!,
-      slot: slotOf(publicKey),
+      bytes,
+      signature,
+      slot,
       now: signedAt,
       windowMs: () => 0,
       highestSignedAt: () => undefined
     })
     if (!verdict.ok) throw new Error(`${path} was signed and does not verify: ${verdict.error}: ${verdict.detail}`)
   }
-  check(fleetKind, fleetFile)
-  for (const manifest of release.manifests) check(manifestKind, manifestFile(rolloutIdOfManifest(manifest)))
-  return release
-}
+  const files: Array<OutputFile> = []
+  for (const { bytes, path } of release.files) {
+    const signature = yield* sign(bytes)
+    if (path === fleetFile) check(fleetKind, path, bytes, signature)
+    else check(manifestKind, path, bytes, signature)
+    files.push({ path: signatureFile(path), bytes: signature }, { path, bytes })
+  }
+  return { ...release, files } satisfies Release
+})
 
 /**
  * Whether a manifest is the one that this fleet gives, save what every signing changes: its times and the fleet's hash.
@@ -88,15 +90,13 @@ export function belongsTo(manifest: RolloutManifest, fleet: FleetResolved): bool
   return expected !== undefined && core(expected) === core(manifest)
 }
 
-function assemble(
-  fleet: FleetResolved,
-  filesOf: (path: string, bytes: Uint8Array) => ReadonlyArray<OutputFile>
-): Release {
+function assemble(fleet: FleetResolved): Release {
   const bytes = fleetBytes(fleet)
   const fleetHash = sha256Hex(bytes)
   const manifests = projectManifests(fleet, fleetHash)
-  const files = manifests.flatMap((manifest) =>
-    filesOf(manifestFile(rolloutIdOfManifest(manifest)), manifestBytes(manifest))
-  )
-  return { fleetHash, manifests, files: [...files, ...filesOf(fleetFile, bytes)] }
+  const files = manifests.map((manifest) => ({
+    path: manifestFile(rolloutIdOfManifest(manifest)),
+    bytes: manifestBytes(manifest)
+  }))
+  return { fleetHash, manifests, files: [...files, { path: fleetFile, bytes }] }
 }

@@ -1,4 +1,7 @@
-/** `nixfleet release sign`: sets `signedAt`, signs fleet and manifests, and publishes them as one unit (D14). */
+/**
+ * `nixfleet release sign`: sets `signedAt`, signs fleet and manifests, and publishes them as one unit (D14). Revocations and
+ * bootstrap nonces that are published there are signed anew with it.
+ */
 import { Clock, Console, Effect, Option, Path } from "effect"
 import { Command, Flag } from "effect/cli"
 import { decodeFleetResolved, decodeRolloutManifest, type FleetResolved } from "../../Schema/Artifacts.ts"
@@ -6,20 +9,18 @@ import { formatTimestamp, type Millis } from "../../Schema/Primitives.ts"
 import { parseStrict } from "../../Trust/CanonicalJson.ts"
 import { failed } from "../Failure.ts"
 import { publish, readIfPresent, readInput } from "../Files.ts"
-import { readPrivateKey } from "../Keys.ts"
 import { jsonFlag, printJson } from "../Output.ts"
 import { belongsTo, fleetFile, manifestFile, projectManifests, rolloutIdOfManifest, signRelease } from "../Release.ts"
 import { describeRelease, releaseAsJson } from "../ReleaseText.ts"
+import { nonceList, refreshList, revocationList } from "../SignedList.ts"
+import { signing, signingFlags } from "../Signing.ts"
 
 const flags = {
   dir: Flag.String("dir").pipe(
     Flag.withAlias("d"),
     Flag.withDescription("Directory that `release build` wrote, or a signed release to sign again")
   ),
-  key: Flag.String("key").pipe(
-    Flag.withAlias("k"),
-    Flag.withDescription("Private key file of `keys new`")
-  ),
+  ...signingFlags,
   out: Flag.String("out").pipe(
     Flag.withAlias("o"),
     Flag.optional,
@@ -64,16 +65,19 @@ const checkNotOlder = Effect.fnUntraced(function*(directory: string, signedAt: M
 export const releaseSign = Command.make(
   "sign",
   flags,
-  Effect.fnUntraced(function*({ dir, json, key, out }) {
+  Effect.fnUntraced(function*({ dir, json, out, ...given }) {
     const paths = yield* Path.Path
     const target = Option.getOrElse(out, () => dir)
-    const seed = yield* readPrivateKey(key)
+    const signer = yield* signing(given)
     const source = paths.join(dir, fleetFile)
     const fleet = yield* Effect.flatMap(readInput(source, "fleet"), (bytes) => parseFleet(bytes, source))
     yield* checkManifests(fleet, dir)
     const signedAt = Math.floor(yield* Clock.currentTimeMillis)
     yield* checkNotOlder(target, signedAt)
-    const release = signRelease(fleet, signedAt, seed)
+    const release = yield* signRelease(fleet, signedAt, signer)
+    // The lists beside the release age as it does.
+    yield* refreshList(revocationList, target, signer)
+    yield* refreshList(nonceList, target, signer)
     yield* publish(release.files.map((file) => ({ ...file, path: paths.join(target, file.path) })))
     if (json) return yield* printJson(releaseAsJson(target, fleet.meta.ciCommit, signedAt, release))
     const headline = `signed release ${fleet.meta.ciCommit ?? "without a commit"} at ${formatTimestamp(signedAt)}`
