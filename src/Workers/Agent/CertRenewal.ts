@@ -1,0 +1,89 @@
+/**
+ * Renews this host's certificate at half of its life (D16); the next request uses the new one. While the control plane cannot
+ * or will not, it is asked again, also after the end of the certificate, since the clock may be what is wrong. One that has
+ * ended for an hour of running time ends this worker, and so the process: the next start enrolls anew or says what is
+ * wrong. A host that is nobody must not go on in silence (A-W49).
+ */
+import { Effect, Schema } from "effect"
+import { Settings } from "../../Agent/Settings.ts"
+import { logOf } from "../../Layers/Logging.ts"
+import { ClientCertificate, type HeldCertificate } from "../../Layers/Net/ClientCertificate.ts"
+import { RenewRequest } from "../../Schema/Enrollment.ts"
+import { formatTimestamp } from "../../Schema/Primitives.ts"
+import { done, failed, monotonicMs, onCadence, wallMs } from "../Pacer.ts"
+import { askForCertificate } from "./Issuance.ts"
+
+const log = logOf("agent_cert_renewal")
+
+/** Between two looks at the dates: a stepped clock is noticed as soon. */
+const lookEveryMs = 60_000
+/** After a refusal, which a person has to do something about. */
+const refusedMs = 600_000
+/** How long a certificate may have ended, in running time. */
+const graceMs = 3_600_000
+
+/** The certificate has ended and was not renewed. */
+export class CertificateEnded extends Schema.TaggedError<CertificateEnded>()("CertificateEnded", {
+  reason: Schema.Literal("certificate-expired"),
+  message: Schema.String
+}) {}
+
+const encode = Schema.encodeSync(Schema.fromJsonString(RenewRequest))
+
+/** Half of its life is over. */
+const isDue = ({ notAfter, notBefore }: HeldCertificate, now: number): boolean =>
+  now >= notBefore + (notAfter - notBefore) / 2
+
+const renew = Effect.gen(function*() {
+  const csrPem = yield* (yield* ClientCertificate).request((yield* Settings).machineId)
+  const answer = yield* askForCertificate("/v1/agent/renew", encode({ csrPem }))
+  switch (answer._tag) {
+    case "Installed": {
+      const notAfter = formatTimestamp(answer.certificate.notAfter)
+      yield* log.info("the certificate was renewed", { detail: `good until ${notAfter}` })
+      return done
+    }
+    case "Later":
+      yield* log.warn("the certificate could not be renewed now", { reason: answer.reason, detail: answer.detail })
+      return failed(answer.retryAfterMs)
+    case "Refused":
+      yield* log.warn("the certificate was not renewed", { reason: answer.reason, detail: answer.detail })
+      return failed(refusedMs)
+  }
+})
+
+/** One look. An unreadable certificate or key is told and looked at again: somebody may be replacing it. */
+const look = Effect.gen(function*() {
+  const held = yield* (yield* ClientCertificate).held
+  const now = yield* wallMs
+  if (held === undefined) return { ended: undefined, turn: done }
+  const turn = isDue(held, now) ? yield* renew : done
+  return { ended: now >= held.notAfter && turn._tag === "Failed" ? held.notAfter : undefined, turn }
+}).pipe(
+  Effect.catchTag(
+    "CertificateUnusable",
+    ({ message, reason }) =>
+      log.warn("the certificate cannot be looked after", { reason, detail: message }).pipe(
+        Effect.as({ ended: undefined, turn: failed() })
+      )
+  )
+)
+
+/** Ends only with `CertificateEnded`. */
+export const certRenewal = Effect.gen(function*() {
+  let endedSince: number | undefined
+  const once = Effect.gen(function*() {
+    const { ended, turn } = yield* look
+    if (ended === undefined) {
+      endedSince = undefined
+      return turn
+    }
+    const now = yield* monotonicMs
+    endedSince ??= now
+    const message = `the certificate ended at ${formatTimestamp(ended)} and could not be renewed`
+    if (now - endedSince >= graceMs) return yield* new CertificateEnded({ reason: "certificate-expired", message })
+    yield* log.error(message, { reason: "certificate-expired" })
+    return turn
+  })
+  return yield* onCadence({ periodMs: lookEveryMs, kick: Effect.never }, once)
+})
