@@ -63,6 +63,19 @@ const existingDefault = Effect.fnUntraced(function*(environment: Readonly<Record
   return (yield* Effect.orElseSucceed(fs.exists(file), () => true)) ? file : undefined
 })
 
+/** Why there is no view; `unavailable` may be over soon: a control plane that restarts, or cannot be reached now. */
+export class NoView extends Schema.TaggedError<NoView>()("NoView", {
+  kind: Schema.Literals(["unavailable", "absent", "refused"]),
+  message: Schema.String
+}) {}
+
+/** Statuses of a control plane, or of what stands before it, that is not there at present. */
+const unavailable: ReadonlySet<number> = new Set([429, 502, 503, 504])
+
+function kindOf(status: number): NoView["kind"] {
+  return unavailable.has(status) ? "unavailable" : status === 404 ? "absent" : "refused"
+}
+
 /** What the control plane answers to a request that it does not serve. */
 function refusal(path: string, status: number, body: string): string {
   const said = body.trim() === "" ? "" : `: ${printable(body.trim().slice(0, shownLength))}`
@@ -80,20 +93,32 @@ function refusal(path: string, status: number, body: string): string {
 }
 
 /** One view, decoded, and its JSON as the control plane wrote it. */
-export const readView = Effect.fnUntraced(
+export const requestView = Effect.fnUntraced(
   function*<S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S) {
     const { send } = yield* Exchange
     const headers = { accept: "application/json", [protocolHeader]: protocolVersion }
     const response = yield* send({ method: "GET", path, headers, body: new Uint8Array() }, requestOptions).pipe(
-      Effect.mapError((error) => failed(error.message))
+      Effect.mapError(({ kind, message }) =>
+        new NoView({ kind: kind === "tls" || kind === "tooLarge" ? "refused" : "unavailable", message })
+      )
     )
     const body = Buffer.from(response.body).toString("utf8")
-    if (response.status !== 200) return yield* failed(refusal(path, response.status, body))
+    if (response.status !== 200) {
+      return yield* new NoView({ kind: kindOf(response.status), message: refusal(path, response.status, body) })
+    }
     const json = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Json))(body)
-    if (Result.isFailure(json)) return yield* failed(`${path}: the answer is not JSON`)
+    if (Result.isFailure(json)) return yield* malformed(path, "the answer is not JSON")
     const view = Schema.decodeUnknownResult(schema)(json.success)
     return Result.isFailure(view)
-      ? yield* failed(`${path}: the answer is not the expected view: ${printable(view.failure.message)}`)
+      ? yield* malformed(path, `the answer is not the expected view: ${printable(view.failure.message)}`)
       : { view: view.success, json: json.success }
   }
 )
+
+/** An answer that no control plane gives. */
+export const malformed = (path: string, problem: string) =>
+  new NoView({ kind: "refused", message: `${path}: ${problem}` })
+
+/** For commands that ask once. */
+export const readView = <S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S) =>
+  Effect.mapError(requestView(path, schema), ({ message }) => failed(message))

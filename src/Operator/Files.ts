@@ -2,7 +2,7 @@
  * Reading and publishing files. What is written appears whole or not at all: temporary file, fsync, rename, fsync of the
  * directory. Several files are all staged before the first one is renamed, so that a full disk leaves the old ones.
  */
-import { Effect, FileSystem, Path } from "effect"
+import { Effect, FileSystem, Path, type PlatformError } from "effect"
 import { type CommandFailure, configError, failed } from "./Failure.ts"
 
 /** Largest input: the artifact of the largest fleet that a control plane takes. */
@@ -65,6 +65,43 @@ export const publish = Effect.fnUntraced(
     (error): Effect.Effect<never, CommandFailure> => Effect.fail(failed(`cannot write: ${error.message}`))
   )
 )
+
+/**
+ * Writes one file as it is produced: it appears whole, when `write` has succeeded, with mode 0600. A file that is there already stays
+ * as it is, unless `replace`.
+ */
+export const writeNew = Effect.fnUntraced(function*<A, E, R>(
+  path: string,
+  replace: boolean,
+  write: (append: (text: string) => Effect.Effect<void, CommandFailure>) => Effect.Effect<A, E, R>
+) {
+  const fs = yield* FileSystem.FileSystem
+  const paths = yield* Path.Path
+  const cannotWrite = Effect.mapError((error: PlatformError.PlatformError) =>
+    failed(`cannot write ${path}: ${error.message}`)
+  )
+  const isThere = failed(`${path} is there already; --force replaces it`)
+  if (!replace && (yield* cannotWrite(fs.exists(path)))) return yield* isThere
+  const temporary = paths.join(paths.dirname(path), `.tmp-${paths.basename(path)}`)
+  yield* cannotWrite(fs.remove(temporary, { force: true }))
+  return yield* Effect.gen(function*() {
+    const result = yield* Effect.scoped(Effect.gen(function*() {
+      const handle = yield* cannotWrite(fs.open(temporary, { flag: "wx", mode: 0o600 }))
+      const written = yield* write((text) => cannotWrite(handle.writeAll(Buffer.from(text))))
+      yield* cannotWrite(handle.sync)
+      return written
+    }))
+    // A link is refused where a file has appeared meanwhile; a rename would replace it.
+    yield* replace
+      ? cannotWrite(fs.rename(temporary, path))
+      : fs.link(temporary, path).pipe(
+        Effect.catchIf(({ reason }) => reason._tag === "AlreadyExists", () => Effect.fail(isThere)),
+        Effect.catchTag("PlatformError", (error) => cannotWrite(Effect.fail(error)))
+      )
+    yield* cannotWrite(syncDirectory(paths.dirname(path)))
+    return result
+  }).pipe(Effect.ensuring(Effect.ignore(fs.remove(temporary, { force: true }))))
+})
 
 /** A leftover of an earlier run is removed first: its permissions, or where it leads as a link, are not to be trusted. */
 const stage = (temporary: string, file: OutputFile) =>

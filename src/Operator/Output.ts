@@ -19,7 +19,14 @@ export const outputFlags = {
   )
 }
 
-export const printJson = (value: unknown) => Console.log(JSON.stringify(value, undefined, 2))
+/** JSON escapes most control characters itself; the rest would be obeyed by a terminal, and means the same when escaped. */
+export const safeJson = (value: unknown, indent?: number): string =>
+  JSON.stringify(value, undefined, indent).replaceAll(
+    /[\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`
+  )
+
+export const printJson = (value: unknown) => Console.log(safeJson(value, 2))
 
 export const printTable = Effect.fnUntraced(function*(
   header: ReadonlyArray<string>,

@@ -1,14 +1,25 @@
 /** The tree of the `nixfleet` command: one file a subcommand, in `commands/`. */
 import { Command } from "effect/cli"
+import { caInit } from "./commands/CaInit.ts"
 import { canonicalize } from "./commands/Canonicalize.ts"
+import { caServerCert } from "./commands/CaServerCert.ts"
 import { closurePack } from "./commands/ClosurePack.ts"
+import { derivePubkey } from "./commands/DerivePubkey.ts"
 import { keysNew } from "./commands/KeysNew.ts"
 import { keysShow } from "./commands/KeysShow.ts"
+import { nonceMint } from "./commands/NonceMint.ts"
+import { operatorMintCert } from "./commands/OperatorMintCert.ts"
 import { releaseBuild } from "./commands/ReleaseBuild.ts"
 import { releaseSign } from "./commands/ReleaseSign.ts"
+import { revocationLift, revocationMint } from "./commands/RevocationMint.ts"
+import { rolloutEvents } from "./commands/RolloutEvents.ts"
 import { rolloutHosts } from "./commands/RolloutHosts.ts"
 import { rolloutList } from "./commands/RolloutList.ts"
+import { rolloutWait } from "./commands/RolloutWait.ts"
 import { status } from "./commands/Status.ts"
+import { tokenMint } from "./commands/TokenMint.ts"
+import { trustRotate } from "./commands/TrustRotate.ts"
+import { trustShow } from "./commands/TrustShow.ts"
 import { verifyArtifact } from "./commands/Verify.ts"
 
 const release = Command.make("release").pipe(
@@ -25,10 +36,50 @@ const closure = Command.make("closure").pipe(
 )
 const rollout = Command.make("rollout").pipe(
   Command.withDescription("Rollouts, as the control plane sees them"),
-  Command.withSubcommands([rolloutList, rolloutHosts])
+  Command.withSubcommands([rolloutList, rolloutHosts, rolloutEvents, rolloutWait])
+)
+
+const ca = Command.make("ca").pipe(
+  Command.withDescription("The fleet's certificate authority"),
+  Command.withSubcommands([caInit, caServerCert])
+)
+const operator = Command.make("operator").pipe(
+  Command.withDescription("Operators' identities"),
+  Command.withSubcommands([operatorMintCert])
+)
+const token = Command.make("token").pipe(
+  Command.withDescription("Bootstrap tokens, with which hosts enroll"),
+  Command.withSubcommands([tokenMint])
+)
+const nonce = Command.make("nonce").pipe(
+  Command.withDescription("The signed list of bootstrap tokens that may be used"),
+  Command.withSubcommands([nonceMint])
+)
+const revocation = Command.make("revocation").pipe(
+  Command.withDescription("The signed list of hosts whose certificates are void"),
+  Command.withSubcommands([revocationMint, revocationLift])
+)
+const trust = Command.make("trust").pipe(
+  Command.withDescription("Trust files"),
+  Command.withSubcommands([trustShow, trustRotate])
 )
 
 export const root = Command.make("nixfleet").pipe(
   Command.withDescription("Makes signed releases of a fleet and shows how they are rolled out"),
-  Command.withSubcommands([release, keys, closure, canonicalize, verifyArtifact, status, rollout])
+  Command.withSubcommands([
+    release,
+    keys,
+    trust,
+    ca,
+    operator,
+    token,
+    nonce,
+    revocation,
+    derivePubkey,
+    closure,
+    canonicalize,
+    verifyArtifact,
+    status,
+    rollout
+  ])
 )

@@ -1,7 +1,12 @@
 /** The tables of `status`, `rollout list` and `rollout hosts` (control-plane.md §10). Pure: the time is an argument. */
 import type { HostStatusEntry, RolloutHosts, RolloutList } from "../Schema/OperatorViews.ts"
 import { formatTimestamp, type Millis } from "../Schema/Primitives.ts"
-import type { Cell, Colour } from "./Table.ts"
+import { describeAge } from "../Schema/Words.ts"
+import type { Unconverged } from "./Failure.ts"
+import type { Standing } from "./RolloutState.ts"
+import { type Cell, type Colour, printable } from "./Table.ts"
+
+export { describeAge }
 
 export const statusHeader = ["HOST", "CHANNEL", "CURRENT", "DECLARED", "STATUS", "COMPLIANCE"]
 export const rolloutListHeader = ["ROLLOUT", "STATE", "WAVE", "HOSTS", "CREATED"]
@@ -18,15 +23,6 @@ const silentWindows = 2
 function shorten(closure: string | null, absent: string): string {
   if (closure === null || closure === "") return absent
   return closure.length > shownHash ? `${closure.slice(0, shownHash)}…` : closure
-}
-
-/** A span of time in its largest unit. */
-export function describeAge(ms: Millis): string {
-  const seconds = Math.max(0, Math.floor(ms / 1000))
-  if (seconds < 60) return `${seconds}s`
-  if (seconds < 3600) return `${Math.floor(seconds / 60)}m`
-  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h`
-  return `${Math.floor(seconds / 86_400)}d`
 }
 
 interface Label {
@@ -67,6 +63,35 @@ function liveLabel(host: HostStatusEntry): Label {
       if (host.pendingReboot) return busy("pending reboot")
       return host.converged ? good("converged") : busy("in progress")
   }
+}
+
+/**
+ * How one host stands. What it runs is what its last heartbeat said, so a host counts as converged at the latest with the heartbeat
+ * after it has: "not yet" is the side to err on. A host that has nothing to run is where it should be.
+ */
+export function hostStanding(host: HostStatusEntry): "converged" | Unconverged {
+  const { converged, currentClosureHash, declaredClosureHash, quarantinedClosure, rolloutState } = host
+  if (rolloutState === "Failed" || rolloutState === "Reverted" || quarantinedClosure !== null) return "ended"
+  if (declaredClosureHash === null) return "converged"
+  return converged && (currentClosureHash ?? declaredClosureHash) === declaredClosureHash ? "converged" : "under-way"
+}
+
+/** Hosts that are named when not all have converged; the table has the rest. */
+const namedHosts = 5
+
+/** How all hosts stand together: at an end that was not wanted as soon as one of them is. */
+export function fleetStanding(hosts: ReadonlyArray<HostStatusEntry>): Standing {
+  const standings = hosts.map((host) => ({ host: host.hostname, how: hostStanding(host) }))
+  const open = standings.filter(({ how }) => how !== "converged")
+  if (open.length === 0) return { how: "converged", text: "every host has converged" }
+  const ended = open.filter(({ how }) => how === "ended")
+  const named = ended.length > 0 ? ended : open
+  const names = named.slice(0, namedHosts).map(({ host }) => host).join(", ")
+  const more = named.length > namedHosts ? ` and ${named.length - namedHosts} more` : ""
+  const text = ended.length > 0
+    ? `${ended.length} of ${hosts.length} hosts failed, were rolled back or are in quarantine: ${names}${more}`
+    : `${open.length} of ${hosts.length} hosts have not converged yet: ${names}${more}`
+  return { how: ended.length > 0 ? "ended" : "under-way", text: printable(text) }
 }
 
 export function statusRow(host: HostStatusEntry, windowMs: Millis | undefined, now: Millis): ReadonlyArray<Cell> {

@@ -1,5 +1,9 @@
 /** Tables for a terminal: columns of plain text, two spaces apart, colour put on last so that it takes no width. Pure. */
 
+import { printable } from "../Schema/Words.ts"
+
+export { printable }
+
 export type Colour = "green" | "yellow" | "red"
 
 export interface Cell {
@@ -8,11 +12,6 @@ export interface Cell {
 }
 
 const codes = { green: 32, yellow: 33, red: 31 } as const
-
-/** Text that other machines sent: control characters, which a terminal would obey, become `?`. */
-export function printable(text: string): string {
-  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "?")
-}
 
 /** Lines without trailing spaces; width in UTF-16 units. `coloured` is false when nobody looks (control-plane.md §10). */
 export function renderTable(

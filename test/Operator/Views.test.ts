@@ -9,7 +9,8 @@ import { HostStatusEntry, RolloutHosts, RolloutList } from "../../src/Schema/Ope
 import { closure } from "../support/artifacts.ts"
 import { Certificates } from "../support/certificates.ts"
 import { nixfleet, temporaryDirectory } from "../support/operator.ts"
-import { serve, utf8 } from "../support/tls.ts"
+import { connection as scriptedConnection } from "../support/operatorConnection.ts"
+import { utf8 } from "../support/tls.ts"
 
 const hour = 3_600_000
 const now = Date.UTC(2026, 5, 1, 12)
@@ -167,21 +168,7 @@ const viewServer: ExchangeHandler = (request, peer) => {
   return view === undefined ? reply(404, { error: "unknown" }) : reply(200, view)
 }
 
-/** Flags of a connection as `commonName`, to a server that runs for the rest of the scope. */
-const connection = Effect.fnUntraced(function*(commonName = "alice", handler = viewServer) {
-  const { authority, caFile, write } = yield* Certificates
-  const { port } = yield* serve(handler)
-  const files = write(commonName, authority.operator(commonName))
-  const values = { cpUrl: `https://localhost:${port}`, caCert: caFile, clientCert: files.cert, clientKey: files.key }
-  const flags = ["--cp-url", values.cpUrl, "--ca-cert", caFile, "--client-cert", files.cert, "--client-key", files.key]
-  const environment = {
-    NIXFLEET_CP_URL: values.cpUrl,
-    NIXFLEET_CA_CERT: caFile,
-    NIXFLEET_CLIENT_CERT: files.cert,
-    NIXFLEET_CLIENT_KEY: files.key
-  }
-  return { values, flags, environment }
-})
+const connection = (commonName = "alice", handler = viewServer) => scriptedConnection(commonName, handler)
 
 describe("over mutual TLS", () => {
   layer(Certificates.layer, { excludeTestServices: true })((live) => {

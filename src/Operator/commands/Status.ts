@@ -1,21 +1,38 @@
 /** `nixfleet status`: every host at a glance. */
-import { Clock, Effect } from "effect"
-import { Command } from "effect/cli"
+import { Clock, Console, Effect } from "effect"
+import { Command, Flag } from "effect/cli"
 import { ChannelView, HostsResponse } from "../../Schema/OperatorViews.ts"
 import { connect, connectionFlags, readView } from "../Connection.ts"
+import { NotConverged } from "../Failure.ts"
 import { outputFlags, printJson, printTable } from "../Output.ts"
-import { statusHeader, statusRow } from "../StatusTable.ts"
+import { fleetStanding, statusHeader, statusRow } from "../StatusTable.ts"
 
 export const status = Command.make(
   "status",
-  { ...outputFlags, ...connectionFlags },
-  Effect.fnUntraced(function*({ json, noColor, ...flags }) {
+  {
+    exitCode: Flag.Boolean("exit-code").pipe(
+      Flag.withDefault(false),
+      Flag.withDescription(
+        "Exit 0: every host runs what is declared, and has converged. 2: some are on their way. 3: some failed, were rolled back " +
+          "or are in quarantine. 1: the control plane could not be asked. Without it, 0 whatever the fleet is like"
+      )
+    ),
+    ...outputFlags,
+    ...connectionFlags
+  },
+  Effect.fnUntraced(function*({ exitCode, json, noColor, ...flags }) {
     const { channels, hosts } = yield* readStatus().pipe(Effect.provide(connect(flags)))
-    if (json) return yield* printJson({ hosts: hosts.json, channels: channels.map((channel) => channel.json) })
-    const windows = new Map(channels.map(({ view }) => [view.name, view.freshness_window_minutes * 60_000]))
-    const now = yield* Clock.currentTimeMillis
-    const rows = hosts.view.hosts.map((host) => statusRow(host, windows.get(host.channel), now))
-    yield* printTable(statusHeader, rows, noColor)
+    if (json) yield* printJson({ hosts: hosts.json, channels: channels.map((channel) => channel.json) })
+    else {
+      const windows = new Map(channels.map(({ view }) => [view.name, view.freshness_window_minutes * 60_000]))
+      const now = yield* Clock.currentTimeMillis
+      const rows = hosts.view.hosts.map((host) => statusRow(host, windows.get(host.channel), now))
+      yield* printTable(statusHeader, rows, noColor)
+    }
+    const { how, text } = fleetStanding(hosts.view.hosts)
+    if (!exitCode || how === "converged") return
+    yield* Console.error(text)
+    return yield* new NotConverged({ how })
   })
 ).pipe(Command.withDescription("Show every host: what it runs, what it should run, and how far it is"))
 
