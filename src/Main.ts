@@ -1,20 +1,38 @@
 /**
- * The agent's command line: `nixfleet-agent [run]` and `nixfleet-agent check`. Gathers the configuration, runs the program,
- * and turns its end into an exit code (D18). Everything else is below.
+ * The agent's command line: `nixfleet-agent [run]`, `status`, `check`, and `journal export|reset`. Gathers the
+ * configuration, runs the program or looks at its journal, and turns the end into an exit code (D18). Everything else is below.
  */
 import { NodeRuntime, NodeServices } from "@effect/platform-node"
-import { Console, Effect, Layer, Option, Result } from "effect"
-import { Command } from "effect/cli"
+import { Console, Effect, Layer, Option, Result, Runtime, Schema, Stdio } from "effect"
+import { CliError, Command, Flag, Prompt } from "effect/cli"
 import { check } from "./Agent/Check.ts"
 import { gatherConfig } from "./Agent/Config.ts"
+import { deepCheck } from "./Agent/DeepCheck.ts"
+import { exportJournal } from "./Agent/Export.ts"
 import * as Program from "./Agent/Program.ts"
-import { configFlag, endOf, givenFlags, logging, optionFlags, teardown, unusable } from "./Layers/CommandLine.ts"
+import { consequences, nobodyRuns, resetJournal, whatIsThere } from "./Agent/Reset.ts"
+import { readStatus } from "./Agent/Status.ts"
+import { renderStatus } from "./Agent/Status/Text.ts"
+import {
+  configFlag,
+  exitCodes,
+  givenFlags,
+  optionFlags,
+  teardown,
+  underLog,
+  Unusable,
+  unusable
+} from "./Layers/CommandLine.ts"
 import { readConfigFile } from "./Layers/ConfigFile.ts"
 import { TrustFile } from "./Layers/Disk/TrustFile.ts"
+import { report } from "./Layers/Findings.ts"
 import * as NodeProbes from "./Layers/Host/NodeProbes.ts"
+import { logOf } from "./Layers/Logging.ts"
 import { processEnvironment } from "./Layers/ProcessEnvironment.ts"
 import { agentOptions, configFileEnv } from "./Schema/AgentConfig.ts"
+import { AgentStatus } from "./Schema/AgentStatus.ts"
 import { version } from "./Schema/Version.ts"
+import { printable } from "./Schema/Words.ts"
 
 const flags = {
   config: configFlag(configFileEnv),
@@ -45,8 +63,11 @@ const gather = Effect.fnUntraced(function*({ config, options }: Effect.Success<t
 /** A start that fails for one of these needs a person; the rest exits 1 and the service manager tries again. */
 const ofConfiguration: ReadonlySet<string> = new Set([
   "ActivatorSetupError",
+  "CertificateUnusable",
   "JournalUnusable",
   "LockUnusable",
+  "NixUnusable",
+  "NotEnrolled",
   "StateDirectoryLocked",
   "StateDirectoryUnusable",
   "TlsClientConfigError",
@@ -55,13 +76,15 @@ const ofConfiguration: ReadonlySet<string> = new Set([
 
 const runAgent = Effect.fnUntraced(function*(given: Effect.Success<typeof root>) {
   const { config } = yield* gather(given)
-  return yield* Effect.logInfo("the agent starts").pipe(
-    Effect.annotateLogs({ version, machineId: config.machineId, controlPlane: config.controlPlaneUrl }),
-    Effect.andThen(Program.run(config, processEnvironment())),
-    Effect.onInterrupt(() => Effect.logInfo("the agent stopped because it was told to")),
-    Effect.annotateLogs({ program: "nixfleet-agent" }),
-    Effect.mapError(endOf(ofConfiguration)),
-    Effect.provide(logging(config.logFormat))
+  const environment = processEnvironment()
+  return yield* logOf("agent_boot").info("the agent starts", { version, controlPlane: config.controlPlaneUrl }).pipe(
+    Effect.andThen(Program.run(config, environment)),
+    underLog({
+      ...config,
+      environment,
+      fields: { program: "nixfleet-agent", hostname: config.machineId },
+      lasting: ofConfiguration
+    })
   )
 })
 
@@ -69,7 +92,14 @@ const runCommand = Command.make("run", {}, () => Effect.flatMap(root, runAgent))
   Command.withDescription("Run the agent (also without a command)")
 )
 
-const checkCommand = Command.make("check", {}, () =>
+const deepFlag = Flag.Boolean("deep").pipe(
+  Flag.withDefault(false),
+  Flag.withDescription(
+    "Also read the whole journal, and look for the closures that it counts on; while the agent runs, too"
+  )
+)
+
+const checkCommand = Command.make("check", { deep: deepFlag }, ({ deep }) =>
   Effect.gen(function*() {
     const gathered = yield* gather(yield* root)
     const { config } = gathered
@@ -77,16 +107,90 @@ const checkCommand = Command.make("check", {}, () =>
       TrustFile.layerFile(config.trustFile),
       NodeProbes.layer({ declarationFile: config.healthChecksFile, environment: NodeProbes.defaultProbeEnvironment })
     )))
-    for (const { at, ok, text } of findings) yield* Console.log(`${ok ? "ok   " : "wrong"}  ${text} (${at})`)
-    const wrong = findings.filter(({ ok }) => !ok)
-    if (wrong.length > 0) return yield* unusable(wrong.map(({ at, text }) => ({ at, message: text })))
+    yield* report([...findings, ...deep ? yield* deepCheck(gathered, Program.hostReader(config)) : []])
   })).pipe(
     Command.withDescription("Look at the configuration and at everything it names, say what is right and what is wrong")
   )
 
+/** What a command meets that only looks at a host needs a person. */
+const forAPerson = <A, E extends { readonly message: string }, R>(effect: Effect.Effect<A, E, R>) =>
+  Effect.mapError(effect, ({ message }) => new Unusable({ message: printable(message) }))
+
+const statusCommand = Command.make(
+  "status",
+  { json: Flag.Boolean("json").pipe(Flag.withDefault(false), Flag.withDescription("Print JSON instead of text")) },
+  ({ json }) =>
+    Effect.gen(function*() {
+      const { config } = yield* gather(yield* root)
+      const status = yield* forAPerson(readStatus(config, Program.hostReader(config)))
+      yield* Console.log(json ? JSON.stringify(encodeStatus(status), undefined, 2) : renderStatus(status))
+    })
+).pipe(Command.withDescription("Say what this host does and what it waits for; also while the agent runs"))
+
+const encodeStatus = Schema.encodeSync(AgentStatus)
+
+const exportCommand = Command.make(
+  "export",
+  {
+    out: Flag.String("out").pipe(
+      Flag.withMetavar("FILE"),
+      Flag.withDescription("Write to this file, mode 0600, instead of standard output"),
+      Flag.optional
+    ),
+    force: Flag.Boolean("force").pipe(Flag.withDefault(false), Flag.withDescription("Replace a file that exists"))
+  },
+  ({ force, out }) =>
+    Effect.gen(function*() {
+      const { config } = yield* gather(yield* root)
+      const exported = yield* forAPerson(exportJournal(config, { file: Option.getOrUndefined(out), force }))
+      if (exported === undefined) return yield* new Unusable({ message: `no agent ever ran on ${config.stateDir}` })
+      const { records, rows, unreadable } = exported
+      yield* Console.error(`${records} records and ${rows} rows exported, ${unreadable} that cannot be read`)
+    })
+).pipe(Command.withDescription("Write the whole journal as JSON lines; also while the agent runs"))
+
+/** Nobody said yes (exit 64). */
+class Unconfirmed extends Schema.TaggedError<Unconfirmed>()("Unconfirmed", { message: Schema.String }) {
+  override readonly [CliError.userMessage] = this.message
+  override readonly [Runtime.errorExitCode] = exitCodes.usage
+  override readonly [Runtime.errorReported] = false
+}
+
+const confirmed = Effect.fnUntraced(function*(question: string) {
+  const asks = yield* (yield* Stdio.Stdio).stdinIsTerminal
+  if (!asks) return yield* new Unconfirmed({ message: `${question} Nobody can be asked here: say so with --yes` })
+  if (!(yield* Prompt.run(Prompt.Confirm({ message: question })))) {
+    return yield* new Unconfirmed({ message: "nothing was changed" })
+  }
+})
+
+const resetCommand = Command.make(
+  "reset",
+  {
+    yes: Flag.Boolean("yes").pipe(Flag.withDefault(false), Flag.withDescription("Do not ask")),
+    discard: Flag.Boolean("discard").pipe(Flag.withDefault(false), Flag.withDescription("Keep no copy"))
+  },
+  ({ discard, yes }) =>
+    Effect.gen(function*() {
+      const { config } = yield* gather(yield* root)
+      const found = yield* whatIsThere(config)
+      if (found === undefined) return yield* Console.log(`no agent ever ran on ${config.stateDir}: nothing to reset`)
+      yield* forAPerson(nobodyRuns(config))
+      yield* Console.log(found.map(printable).join("\n"))
+      if (!yes) yield* confirmed(discard ? "Delete it?" : "Set it aside?")
+      const copy = yield* forAPerson(resetJournal(config, !discard))
+      yield* Console.log([copy === undefined ? "deleted" : `set aside as ${copy}`, ...consequences].join("\n- "))
+    })
+).pipe(Command.withDescription("Let the next start make a new journal; the old one is kept beside it"))
+
+const journalCommand = Command.make("journal").pipe(
+  Command.withDescription("Save or replace the agent's journal"),
+  Command.withSubcommands([exportCommand, resetCommand])
+)
+
 root.pipe(
   Command.withHandler(runAgent),
-  Command.withSubcommands([runCommand, checkCommand]),
+  Command.withSubcommands([runCommand, statusCommand, checkCommand, journalCommand]),
   Command.run({ version }),
   Effect.provide(NodeServices.layer),
   NodeRuntime.runMain({ teardown })

@@ -1,0 +1,66 @@
+/**
+ * `nixfleet-agent journal reset`: the next start makes a new journal. For a journal that is damaged, or that another host
+ * wrote. The trust memory stays: nothing older than what was accepted is taken afterwards (D14).
+ *
+ * Refused while an agent runs. Failures: those of the lock, by name; those of the file system as they are.
+ */
+import { Clock, Effect, Result, Schema } from "effect"
+import { layerProcessLock } from "../Layers/Disk/ProcessLock.ts"
+import { discard, setAside } from "../Layers/Disk/SetAside.ts"
+import type { AgentConfig } from "../Schema/AgentConfig.ts"
+import { formatTimestamp } from "../Schema/Primitives.ts"
+import { isOver } from "./Fold.ts"
+import { detailsOf, journalFile, openJournal, stateOf } from "./JournalReader.ts"
+import { currentEntry } from "./State.ts"
+
+/** Fails, and says who, when an agent runs. */
+export const nobodyRuns = ({ stateDir }: AgentConfig) => Effect.void.pipe(Effect.provide(layerProcessLock(stateDir)))
+
+/** What would be lost, line by line; `undefined` when there is no journal. */
+export const whatIsThere = Effect.fnUntraced(function*({ machineId, stateDir }: AgentConfig) {
+  const read = yield* Effect.result(Effect.gen(function*() {
+    const reader = yield* openJournal(stateDir, machineId)
+    return reader === undefined
+      ? undefined
+      : { state: yield* stateOf(reader, machineId), details: yield* detailsOf(reader) }
+  }))
+  if (Result.isFailure(read)) return [`the journal cannot be read: ${read.failure.message}`]
+  if (read.success === undefined) return undefined
+  const { details: { rows }, state } = read.success
+  const waiting = rows.filter(({ delivery }) => delivery !== "refused").reduce((sum, { count }) => sum + count, 0)
+  const record = currentEntry(state)?.record
+  return [
+    `the journal ${state.journalId} holds ${state.rollouts.size} rollouts, and ${waiting} events that the control plane ` +
+    "has not taken",
+    ...(record === undefined || isOver(record) ? [] : [
+      `${record.rolloutId} is ${record.state} here, and will not end by itself afterwards: the next release takes this host on`
+    ])
+  ]
+}, Effect.scoped)
+
+/** What the file system said; the journal is as it was, or gone with its copy in place. */
+export class ResetFailed extends Schema.TaggedError<ResetFailed>()("ResetFailed", { message: Schema.String }) {}
+
+/** Where the copy is; `undefined` when none was kept. */
+export const resetJournal = ({ stateDir }: AgentConfig, keep: boolean) =>
+  Effect.gen(function*() {
+    const file = journalFile(stateDir)
+    const at = formatTimestamp(Math.floor(yield* Clock.currentTimeMillis)).replaceAll(/[-:]/g, "")
+    const copy = keep ? `${file}.${at}` : undefined
+    yield* Effect.try({
+      try: () => copy === undefined ? discard(file) : setAside(file, copy),
+      catch: (cause) =>
+        new ResetFailed({
+          message: `cannot take ${file} away: ${cause instanceof Error ? cause.message : String(cause)}`
+        })
+    })
+    return copy
+  }).pipe(Effect.provide(layerProcessLock(stateDir)))
+
+/** What an operator has to know afterwards. */
+export const consequences = [
+  "the next start makes a new journal with an id of its own; the first heartbeat tells the control plane so",
+  "numbers of events go on above those that the control plane has; events that it lacks stay in the copy",
+  "the closure that runs then is where a rollback goes, until another one has converged",
+  "what was accepted as signed stays remembered: nothing older is taken"
+]

@@ -1,0 +1,16 @@
+/** Values as words for a person at a terminal. Pure; shared by the commands of all programs. */
+import type { Millis } from "./Primitives.ts"
+
+/** Text that other machines sent: control characters, which a terminal would obey, become `?`. */
+export function printable(text: string): string {
+  return text.replaceAll(/[\u0000-\u001f\u007f-\u009f\u2028\u2029\u202a-\u202e\u2066-\u2069]/g, "?")
+}
+
+/** A span of time in its largest unit; a negative one is none. */
+export function describeAge(ms: Millis): string {
+  const seconds = Math.max(0, Math.floor(ms / 1000))
+  if (seconds < 60) return `${seconds}s`
+  if (seconds < 3600) return `${Math.floor(seconds / 60)}m`
+  if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h`
+  return `${Math.floor(seconds / 86_400)}d`
+}
