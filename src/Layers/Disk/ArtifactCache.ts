@@ -9,9 +9,12 @@
 import { Context, Effect, Layer, Schema } from "effect"
 import { readdirSync, rmSync, statSync } from "node:fs"
 import { join } from "node:path"
+import { logOf } from "../Logging.ts"
 import { decodeUnit, encodeUnit, type SignedArtifact } from "./ArtifactUnit.ts"
 import { readIfPresent, syncDirectory, temporaryPrefix, writeAtomically } from "./AtomicFile.ts"
 import { ensureDirectory } from "./StateDirectory.ts"
+
+const log = logOf("artifact_cache")
 
 export type { SignedArtifact } from "./ArtifactUnit.ts"
 
@@ -121,9 +124,9 @@ const readUnit = (file: string): Effect.Effect<ReadonlyArray<SignedArtifact> | u
       return unit === undefined && bytes !== undefined ? Effect.fail("the file is damaged") : Effect.succeed(unit)
     }),
     Effect.catch((detail) =>
-      Effect.logWarning("a cached unit is ignored and will be fetched again").pipe(
-        Effect.annotateLogs({ reason: "cache-unreadable", file, detail }),
-        Effect.as(undefined)
+      Effect.as(
+        log.warn("a cached unit is ignored and will be fetched again", { reason: "cache-unreadable", file, detail }),
+        undefined
       )
     )
   )

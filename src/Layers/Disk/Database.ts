@@ -8,13 +8,23 @@
  * `DatabaseError` and must end the process, for nobody knows what became durable.
  */
 import { Context, Effect, Layer } from "effect"
-import { closeSync, fchmodSync, openSync } from "node:fs"
+import { closeSync, existsSync, fchmodSync, openSync } from "node:fs"
 import { dirname } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { CommitHeld } from "./CommitHeld.ts"
 import { makeDiskReserve } from "./DiskReserve.ts"
 import type { MemoryDisk } from "./MemoryDisk.ts"
-import { classify, DatabaseError, makeSql, type Migrations, prepare, type Sql, transact } from "./Sqlite.ts"
+import {
+  classified,
+  classify,
+  DatabaseError,
+  isUnused,
+  makeSql,
+  type Migrations,
+  prepare,
+  type Sql,
+  transact
+} from "./Sqlite.ts"
 import { prepareStateDirectory, type StateDirectoryUnusable } from "./StateDirectory.ts"
 
 export { DatabaseError, type Migrations, type Row, type Sql } from "./Sqlite.ts"
@@ -27,6 +37,8 @@ export const defaultReserveBytes = 4 * 1024 * 1024
 
 export interface FileOptions {
   readonly reserveBytes?: number
+  /** Reads the whole file at the start, so that damage is found before anything is decided on it: for small databases. */
+  readonly check?: boolean
 }
 
 export class Database extends Context.Service<Database, {
@@ -47,12 +59,21 @@ export class Database extends Context.Service<Database, {
       Database,
       Effect.gen(function*() {
         yield* prepareStateDirectory(dirname(file))
+        const reserveFile = `${file}.reserve`
+        const wasUsed = existsSync(file) && existsSync(reserveFile)
         const db = yield* Effect.acquireRelease(
           open(file, () => openFile(file)),
           (opened) => Effect.sync(() => opened.close())
         )
-        yield* open(file, () => prepare(db, file, migrations))
-        const reserve = makeDiskReserve(`${file}.reserve`, options.reserveBytes ?? defaultReserveBytes)
+        const reserve = makeDiskReserve(reserveFile, options.reserveBytes ?? defaultReserveBytes)
+        const opened = open(file, () => {
+          if (wasUsed) classified(file, () => refuseEmptied(db, file))
+          prepare(db, file, migrations)
+          if (options.check === true) classified(file, () => refuseDamaged(db, file))
+        })
+        // A start on a full disk needs the reserve as well: the journal has to be open for a rollback to be written.
+        yield* Effect.catchIf(opened, ({ reason }) => reason === "database-failed" && reserve.release(), () => opened)
+        reserve.restore()
         const sql = makeSql(db, file)
         const transaction = <A>(body: (sql: Sql) => A): A => {
           try {
@@ -84,6 +105,24 @@ export class Database extends Context.Service<Database, {
         })
       })
     )
+}
+
+const damaged = (file: string, what: string) =>
+  new DatabaseError({
+    reason: "database-corrupt",
+    file,
+    message:
+      `${file} ${what}: keep a copy of it, then restore it from a backup, or move it away to start with an empty one`
+  })
+
+/** Made empty, or its write-ahead log is gone: the reserve beside it says that it was in use. Starting over would be a silent loss. */
+function refuseEmptied(db: DatabaseSync, file: string): void {
+  if (isUnused(db)) throw damaged(file, "is empty, although it was in use")
+}
+
+function refuseDamaged(db: DatabaseSync, file: string): void {
+  const found = Object.values(db.prepare("PRAGMA quick_check(1)").get() ?? {})
+  if (found[0] !== "ok") throw damaged(file, `is damaged (${found.join()})`)
 }
 
 /** SQLite gives the write-ahead log the mode of the database, which therefore is created before SQLite opens it. */

@@ -13,7 +13,7 @@ import { writeAtomically } from "./AtomicFile.ts"
 export interface DiskReserve {
   /** Gives the space back to the file system. False when it was given back before. */
   readonly release: () => boolean
-  /** Takes the space again once the disk has twice as much; twice, lest it is taken and released by turns. */
+  /** Takes the space, also for the first time, once the disk has twice as much; twice, lest it is taken and released by turns. */
   readonly restore: () => void
 }
 
@@ -40,6 +40,5 @@ export function makeDiskReserve(file: string, bytes: number): DiskReserve {
     held = false
     return true
   }
-  restore()
   return { release, restore }
 }

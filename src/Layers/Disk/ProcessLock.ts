@@ -7,7 +7,7 @@
  * that would drop the kernel's lock.
  */
 import { Effect, Layer, Schema } from "effect"
-import { readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readFileSync, rmSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { prepareStateDirectory, type StateDirectoryUnusable } from "./StateDirectory.ts"
@@ -47,12 +47,25 @@ function readHolder(directory: string): number | undefined {
   }
 }
 
+/** How long a start waits for the lock, ms: `lockHolder` of another process may have it for a moment. */
+const patienceMs = 500
+
+/** On a full disk the second process is not told who the first one is; no other one's name may stand there then. */
+function writeHolder(directory: string): void {
+  const file = join(directory, holderName)
+  try {
+    writeFileSync(file, `${process.pid}\n`, { mode: 0o600 })
+  } catch {
+    rmSync(file, { force: true })
+  }
+}
+
 function acquire(directory: string): DatabaseSync {
-  const db = new DatabaseSync(join(directory, lockName))
+  const db = new DatabaseSync(join(directory, lockName), { timeout: patienceMs })
   try {
     db.exec("BEGIN EXCLUSIVE")
-    writeFileSync(join(directory, holderName), `${process.pid}\n`, { mode: 0o600 })
     held.add(db)
+    writeHolder(directory)
     return db
   } catch (error) {
     db.close()
@@ -64,6 +77,41 @@ function release(db: DatabaseSync): void {
   held.delete(db)
   db.close()
 }
+
+/** Who uses a state directory now. */
+export type LockHolder =
+  | { readonly _tag: "Nobody" }
+  /** `pid`: as the holder left it; absent when it left none. */
+  | { readonly _tag: "Process"; readonly pid?: number }
+
+/**
+ * Looks, without keeping anybody out: needs no right to write, and makes no file. Not in the process that holds the lock. A
+ * lock that cannot be looked at is an error, never "nobody".
+ */
+export const lockHolder = (directory: string): Effect.Effect<LockHolder, LockUnusable> =>
+  Effect.try({
+    try: (): LockHolder => {
+      const file = join(directory, lockName)
+      if (!existsSync(file)) return { _tag: "Nobody" }
+      const db = new DatabaseSync(file, { readOnly: true })
+      try {
+        db.prepare("SELECT 1 FROM sqlite_schema").get()
+        return { _tag: "Nobody" }
+      } catch (error) {
+        if (!isBusy(error)) throw error
+        const pid = readHolder(directory)
+        return { _tag: "Process", ...(pid === undefined ? {} : { pid }) }
+      } finally {
+        db.close()
+      }
+    },
+    catch: (cause) =>
+      new LockUnusable({
+        reason: "state-directory-unreachable",
+        directory,
+        message: `cannot see who uses ${directory}: ${cause instanceof Error ? cause.message : String(cause)}`
+      })
+  })
 
 /** Holds the lock for the life of the layer; everything that touches the directory is provided with it. */
 export const layerProcessLock = (

@@ -137,19 +137,22 @@ export function prepare(db: DatabaseSync, file: string, migrations: Migrations):
   transact(db, file, () => migrate(db, file, migrations), () => db.exec("COMMIT"))
 }
 
-function migrate(db: DatabaseSync, file: string, { applicationId, major, minors, title }: Migrations): void {
-  const foundId = readPragma(db, "application_id")
-  const version = readPragma(db, "user_version")
-  const isNew = foundId === 0 && version === 0 && db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() === undefined
-  if (!isNew && foundId !== applicationId) {
+/** Nobody has written anything into it yet. */
+export const isUnused = (db: DatabaseSync): boolean =>
+  readPragma(db, "application_id") === 0 && readPragma(db, "user_version") === 0 &&
+  db.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get() === undefined
+
+/** Throws `DatabaseError` when a database in use is another program's, or of another major version than this one reads. */
+export function refuseForeign(db: DatabaseSync, file: string, { applicationId, major, title }: Migrations): void {
+  if (readPragma(db, "application_id") !== applicationId) {
     throw new DatabaseError({
       reason: "database-foreign",
       file,
       message: `${file} is a database of another program, not ${title}; is the path right?`
     })
   }
-  const foundMajor = Math.floor(version / majorUnit)
-  if (!isNew && foundMajor !== major) {
+  const foundMajor = Math.floor(readPragma(db, "user_version") / majorUnit)
+  if (foundMajor !== major) {
     throw new DatabaseError({
       reason: "database-other-major",
       file,
@@ -158,7 +161,15 @@ function migrate(db: DatabaseSync, file: string, { applicationId, major, minors,
         `or move the file away to start with an empty one`
     })
   }
-  const foundMinor = version % majorUnit
+}
+
+export const minorOf = (db: DatabaseSync): number => readPragma(db, "user_version") % majorUnit
+
+function migrate(db: DatabaseSync, file: string, migrations: Migrations): void {
+  const { applicationId, major, minors } = migrations
+  const isNew = isUnused(db)
+  if (!isNew) refuseForeign(db, file, migrations)
+  const foundMinor = minorOf(db)
   if (!isNew && foundMinor >= minors.length) return
   for (const text of minors.slice(foundMinor)) db.exec(text)
   db.exec(`PRAGMA application_id=${applicationId}; PRAGMA user_version=${major * majorUnit + minors.length}`)

@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Cause, Effect, Exit, Layer, Scope } from "effect"
 import { type ChildProcess, spawn } from "node:child_process"
 import { once } from "node:events"
-import { existsSync } from "node:fs"
+import { existsSync, symlinkSync } from "node:fs"
 import { join } from "node:path"
 import { fileURLToPath } from "node:url"
 import { layerProcessLock, StateDirectoryLocked } from "../../../src/Layers/Disk/ProcessLock.ts"
@@ -50,8 +50,17 @@ describe("the lock of a state directory", () => {
       const error = Exit.isFailure(second) ? Cause.squash(second.cause) : "it got the lock too"
       assert.isTrue(error instanceof StateDirectoryLocked && error.holder === child.pid, String(error))
       assert.include(String(error), `process ${child.pid}`)
+      // By another name of the same directory as well.
+      const link = `${directory}.link`
+      symlinkSync(directory, link)
+      const third = yield* tryLock(link)
+      assert.include(
+        Exit.isFailure(third) ? String(Cause.squash(third.cause)) : "it got the lock",
+        `process ${child.pid}`
+      )
       yield* kill(child)
       assert.isTrue(Exit.isSuccess(yield* tryLock(directory)))
+      assert.isTrue(Exit.isSuccess(yield* tryLock(link)))
     }))
 
   it.live("is held for the life of its scope, and no longer", () =>
