@@ -1,12 +1,19 @@
 /**
  * A throw-away certificate authority for the demo and the tests: P-256 keys, certificates as the control plane expects
- * them (an agent is `CN=agent-<id>.<suffix>`, every other name is an operator), PEM files with keys of mode 0600.
- * Not for real fleets: the authority's key lives in memory only and dies with the process.
+ * them (an agent is `CN=agent-<id>.<suffix>`, an operator's certificate says so in its unit), PEM files with keys of mode 0600.
+ * Not for real fleets: `nixfleet ca init` makes the authority of those.
  */
 import { generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto"
 import { chmodSync, mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
-import { certificateOf, type CertificateOrder, signWith, toBeSigned } from "../src/Layers/Net/Certificates.ts"
+import {
+  certificateOf,
+  type CertificateOrder,
+  signWith,
+  type Subject,
+  toBeSigned
+} from "../src/Layers/Net/Certificates.ts"
+import { operatorUnit } from "../src/Schema/Identity.ts"
 
 const algorithm = "ecdsa-p256"
 const day = 86_400_000
@@ -31,12 +38,15 @@ export interface Validity {
 
 /** What an authority issues. Every certificate of `agent` and `operator` is for client authentication only. */
 export interface Authority {
-  /** The authority's own certificate, PEM. */
+  /** The authority's own certificate and its private key (PKCS#8), PEM. */
   readonly cert: string
+  readonly key: string
   /** For `localhost`, `127.0.0.1`, `::1` and the names given. */
   readonly server: (names?: ReadonlyArray<string>, validity?: Validity) => Pem
   readonly agent: (id: string, validity?: Validity) => Pem
   readonly operator: (commonName: string, validity?: Validity) => Pem
+  /** For client authentication, of anybody. */
+  readonly client: (subject: Subject, validity?: Validity) => Pem
   /** For a key made elsewhere, such as a host's ed25519 SSH key; answers the certificate alone. */
   readonly agentForKey: (id: string, publicKey: KeyObject, validity?: Validity) => string
 }
@@ -72,14 +82,14 @@ export function makeAuthority(options: AuthorityOptions): Authority {
   const authority = new X509Certificate(cert)
 
   function issue(
-    commonName: string,
+    subject: Subject,
     usage: "client" | "server",
     names: ReadonlyArray<string>,
     validity: Validity
   ): Pem {
     const { privateKey, publicKey } = newKey()
     return {
-      cert: sign({ subject: { commonName }, publicKey, usage, names, ...validity }, authority),
+      cert: sign({ subject, publicKey, usage, names, ...validity }, authority),
       key: privatePem(privateKey)
     }
   }
@@ -87,10 +97,13 @@ export function makeAuthority(options: AuthorityOptions): Authority {
   const agentName = (id: string) => `agent-${id}.${options.agentSuffix}`
   return {
     cert,
+    key: privatePem(root.privateKey),
     server: (names = [], validity = usual) =>
-      issue("nixfleet control plane", "server", ["localhost", ...names, "127.0.0.1", "::1"], validity),
-    agent: (id, validity = usual) => issue(agentName(id), "client", [agentName(id)], validity),
-    operator: (commonName, validity = usual) => issue(commonName, "client", [], validity),
+      issue({ commonName: "nixfleet control plane" }, "server", ["localhost", ...names, "127.0.0.1", "::1"], validity),
+    agent: (id, validity = usual) => issue({ commonName: agentName(id) }, "client", [agentName(id)], validity),
+    operator: (commonName, validity = usual) =>
+      issue({ commonName, organizationalUnit: operatorUnit }, "client", [], validity),
+    client: (subject, validity = usual) => issue(subject, "client", [], validity),
     agentForKey: (id, publicKey, validity = usual) =>
       sign(
         { subject: { commonName: agentName(id) }, publicKey, usage: "client", names: [agentName(id)], ...validity },

@@ -9,8 +9,11 @@
  * waits. Any other error of a commit, and any defect of the given functions, ends the loop: `ended` fails, the batch and
  * all that waits are answered `InboxClosed`, and the program must end (house rule 7).
  */
-import { Cause, Clock, Deferred, Effect, Exit, Fiber, Queue, Schedule, Schema, type Scope } from "effect"
+import { Cause, Clock, Deferred, Effect, Exit, Fiber, Queue, Schema, type Scope } from "effect"
 import { CommitHeld } from "./Layers/Disk/CommitHeld.ts"
+import { logOf } from "./Layers/Logging.ts"
+
+const log = logOf("journal")
 
 /** The two clocks at the moment of decision: `wall` epoch ms, `monotonic` ms since an arbitrary start; both integers. */
 export interface Now {
@@ -75,10 +78,19 @@ export interface Inbox<in out Input, in out Answer> {
   readonly tryOffer: (input: Input) => boolean
   /** Waits for room, then for the commit. For workers. */
   readonly ask: (input: Input) => Effect.Effect<Answer, InboxClosed>
-  /** Waits for the commit but never for room. For routes. */
-  readonly tryAsk: (input: Input) => Effect.Effect<Answer, InboxClosed | InboxFull>
+  /** Waits for the commit but never for room. For routes; one that gives up waiting completes its `reply` itself. */
+  readonly tryAsk: (
+    input: Input,
+    reply?: Deferred.Deferred<Answer, InboxClosed>
+  ) => Effect.Effect<Answer, InboxClosed | InboxFull>
   /** For `run` only. */
   readonly queue: Queue.Queue<Offered<Input, Answer>, Cause.Done>
+}
+
+/** A batch that was decided and is not durable yet. */
+interface Folded<State, Write, Action, Answer> extends Change<State, Write, Action> {
+  /** For those who wait, in the order of the inputs. */
+  readonly answers: ReadonlyArray<readonly [reply: Deferred.Deferred<Answer, InboxClosed>, answer: Answer]>
 }
 
 /**
@@ -92,46 +104,33 @@ const holdFirstMs = 100
 const holdCapMs = 10_000
 
 /** One reading of both clocks. */
-const readClocks = Clock.clockWith((clock) =>
-  Effect.sync((): Now => ({
-    wall: Math.floor(clock.currentTimeMillisUnsafe()),
-    monotonic: Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
-  }))
-)
+const readClocks = (clock: Clock.Clock): Now => ({
+  wall: Math.floor(clock.currentTimeMillisUnsafe()),
+  monotonic: Number(clock.monotonicTimeNanosUnsafe() / 1_000_000n)
+})
 
-/** Commits, and holds while the disk is full or read-only; every other error is a defect. */
-const commitOrHold = <State, Input, Write, Action, Answer>(
-  program: Program<State, Input, Write, Action, Answer>,
-  writes: ReadonlyArray<Write>,
-  now: Now
-): Effect.Effect<void> =>
-  Effect.try({
-    try: () => {
-      program.pulse?.()
-      if (writes.length > 0) program.commit(writes, now)
-    },
-    catch: (error) => error
-  }).pipe(
-    Effect.catchIf((error) => !(error instanceof CommitHeld), Effect.die),
-    Effect.tapError((error) =>
-      Effect.logError("nothing can be made durable; holding all inputs until the disk takes them").pipe(
-        Effect.annotateLogs(error instanceof CommitHeld ? { reason: error.reason, detail: error.message } : {})
-      )
-    ),
-    Effect.retry(Schedule.min([Schedule.exponential(holdFirstMs), Schedule.spaced(holdCapMs)])),
-    Effect.orDie
-  )
+/** By index, as elsewhere in this loop: an iterator for each input costs more than a small decision. */
+const append = <A>(to: Array<A>, more: ReadonlyArray<A>): void => {
+  for (let index = 0; index < more.length; index++) to.push(more[index]!)
+}
 
 /** The queue and its four doors. `capacity` is also the largest commit (house rule 5). */
 export const makeInbox = Effect.fnUntraced(function*<Input, Answer>(
   capacity: number
 ): Effect.fn.Return<Inbox<Input, Answer>> {
   const queue = yield* Queue.bounded<Offered<Input, Answer>, Cause.Done>(capacity)
-  const awaitReply = <E>(input: Input, enter: (offered: Offered<Input, Answer>) => Effect.Effect<boolean, E>) =>
+  /** With room, which is the rule, an input costs its reply and nothing else; `noRoom` is for the rest. */
+  const awaitReply = <E>(
+    input: Input,
+    noRoom: (offered: Offered<Input, Answer>) => Effect.Effect<boolean, E>,
+    given?: Deferred.Deferred<Answer, InboxClosed>
+  ): Effect.Effect<Answer, E | InboxClosed> =>
     Effect.suspend(() => {
-      const reply = Deferred.makeUnsafe<Answer, InboxClosed>()
+      const reply = given ?? Deferred.makeUnsafe<Answer, InboxClosed>()
+      const offered = { input, reply }
+      if (Queue.offerUnsafe(queue, offered)) return Deferred.await(reply)
       return Effect.flatMap(
-        enter({ input, reply }),
+        noRoom(offered),
         (entered): Effect.Effect<Answer, InboxClosed> => entered ? Deferred.await(reply) : new InboxClosed()
       )
     })
@@ -140,11 +139,8 @@ export const makeInbox = Effect.fnUntraced(function*<Input, Answer>(
     // The queue's own `offer` suspends when full; the unsafe one answers at once.
     tryOffer: (input) => Queue.offerUnsafe(queue, { input, reply: undefined }),
     ask: (input) => awaitReply(input, (offered) => Queue.offer(queue, offered)),
-    tryAsk: (input) =>
-      awaitReply<InboxFull>(
-        input,
-        (offered) => Queue.isFullUnsafe(queue) ? new InboxFull() : Effect.succeed(Queue.offerUnsafe(queue, offered))
-      ),
+    tryAsk: (input, reply) =>
+      awaitReply<InboxFull>(input, () => Queue.isFullUnsafe(queue) ? new InboxFull() : Effect.succeed(false), reply),
     queue
   }
 })
@@ -161,45 +157,79 @@ export const run = Effect.fnUntraced(function*<State, Input, Write, Action, Answ
   program: Program<State, Input, Write, Action, Answer>,
   { queue }: Pick<Inbox<Input, Answer>, "queue">
 ): Effect.fn.Return<Effect.Effect<void>, never, Scope.Scope> {
+  const clock = yield* Clock.Clock
   let state = program.initial
   let draining = false
   let batch: ReadonlyArray<Offered<Input, Answer>> = []
 
-  const fold = (now: Now) => {
+  const fold = (now: Now): Folded<State, Write, Action, Answer> => {
     let next = state
     const writes: Array<Write> = []
     const actions: Array<Action> = []
-    const take = (change: Change<State, Write, Action>) => {
-      next = change.state
-      for (const write of change.writes) writes.push(write)
-      for (const action of change.actions) actions.push(action)
-    }
-    const answers = batch.map(({ input }) => {
+    const answers: Array<Folded<State, Write, Action, Answer>["answers"][number]> = []
+    for (const { input, reply } of batch) {
       const decision = program.decide(next, input, now)
-      take(decision)
-      return decision.answer
-    })
+      next = decision.state
+      append(writes, decision.writes)
+      append(actions, decision.actions)
+      if (reply !== undefined) answers.push([reply, decision.answer])
+    }
     const settled = program.settle?.(next, now)
-    if (settled !== undefined) take(settled)
-    return { next, writes, actions, answers }
+    if (settled !== undefined) {
+      next = settled.state
+      append(writes, settled.writes)
+      append(actions, settled.actions)
+    }
+    return { state: next, writes, actions, answers }
   }
 
-  const turn = Effect.gen(function*() {
-    batch = yield* Queue.takeAll(queue)
-    const now = yield* readClocks
-    const { next, writes, actions, answers } = fold(now)
-    yield* commitOrHold(program, writes, now)
-    // No suspension from here on: whoever sees the answer sees the state, and an interruption cannot come between.
-    yield* Effect.sync(() => {
-      state = next
-      program.publish(next)
-      for (const [index, answer] of answers.entries()) {
-        const reply = batch[index]?.reply
-        if (reply !== undefined) Deferred.doneUnsafe(reply, Exit.succeed(answer))
-      }
-      batch = []
-      if (!draining) actions.forEach(program.apply)
-    })
+  /** What the disk cannot take now comes back; every other error is thrown, and ends the loop. */
+  const tryCommit = (writes: ReadonlyArray<Write>, now: Now): CommitHeld | undefined => {
+    program.pulse?.()
+    if (writes.length === 0) return undefined
+    try {
+      program.commit(writes, now)
+      return undefined
+    } catch (error) {
+      if (error instanceof CommitHeld) return error
+      throw error
+    }
+  }
+
+  const hold = Effect.fnUntraced(function*(first: CommitHeld, writes: ReadonlyArray<Write>, now: Now) {
+    let held: CommitHeld | undefined = first
+    for (let waitMs = holdFirstMs; held !== undefined; waitMs = Math.min(2 * waitMs, holdCapMs)) {
+      yield* log.error("nothing can be made durable; holding all inputs until the disk takes them", {
+        reason: held.reason,
+        detail: held.message
+      })
+      yield* Effect.sleep(waitMs)
+      held = tryCommit(writes, now)
+    }
+  })
+
+  /** Synchronous: whoever sees the answer sees the state, and an interruption cannot come between. */
+  const finish = ({ actions, answers, state: next }: Folded<State, Write, Action, Answer>) => {
+    state = next
+    program.publish(next)
+    for (const [reply, answer] of answers) Deferred.doneUnsafe(reply, Exit.succeed(answer))
+    batch = []
+    if (draining) return
+    for (let index = 0; index < actions.length; index++) program.apply(actions[index]!)
+  }
+
+  /**
+   * One batch in one step of the fiber, unless the disk holds it: what the runtime adds is paid once a batch and not once an
+   * input. After a commit, which kept everything else waiting, everything else comes first.
+   */
+  const turn = Effect.flatMap(Queue.takeAll(queue), (taken) => {
+    batch = taken
+    const now = readClocks(clock)
+    const folded = fold(now)
+    const held = tryCommit(folded.writes, now)
+    if (held !== undefined) return Effect.map(hold(held, folded.writes, now), () => finish(folded))
+    finish(folded)
+    return folded.writes.length === 0 ? Effect.void : Effect.yieldNow
   })
 
   /** Nobody waits for an answer that will not come. */
@@ -213,7 +243,7 @@ export const run = Effect.fnUntraced(function*<State, Input, Write, Action, Answ
   )
 
   const loop = yield* turn.pipe(
-    Effect.forever,
+    Effect.forever({ disableYield: true }),
     Effect.catchIf(Cause.isDone, () => Effect.void),
     Effect.onExit((exit) => Exit.isSuccess(exit) ? Effect.void : refuseTheRest),
     Effect.forkScoped

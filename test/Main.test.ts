@@ -1,13 +1,14 @@
 import { assert, describe, layer } from "@effect/vitest"
 import { Effect } from "effect"
-import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs"
+import { chmodSync, existsSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { trustJson } from "./support/artifacts.ts"
 import { Certificates } from "./support/certificates.ts"
 import { launch, messageOf } from "./support/controlPlaneProcess.ts"
 import { temporaryDirectory } from "./support/directories.ts"
-import { freePort } from "./support/fleet.ts"
+import { eventually, freePort } from "./support/fleet.ts"
+import { assertLines } from "./support/logLines.ts"
 
 const main = join(import.meta.dirname, "../src/Main.ts")
 
@@ -84,8 +85,7 @@ describe("the command line", () => {
             `file ${at("agent.json")} key machineID: unknown key`,
             "flag --heartbeat-secs: expected a number",
             "environment NIXFLEET_AGENT_DRAIN_SECS: Expected a value between 0.05 and 2592000",
-            "flag --machine-id: required, and not given",
-            "flag --archive-source: required, and not given"
+            "flag --machine-id: required, and not given"
           ]
         ) assert.include(errors, text)
       }))
@@ -175,13 +175,63 @@ describe("check", () => {
 
 describe("run", () => {
   layer(Certificates.layer, { excludeTestServices: true })((it) => {
-    it.effect("logs one JSON object a line, each refusal with its reason and its part of the program", () =>
+    it.effect("logs one JSON object a line: with its part of the program, and its reason when something is wrong", () =>
       Effect.gen(function*() {
         const { args } = yield* host
         const program = yield* launch(["run", ...args()], {}, main)
-        const line = yield* program.line((found) => found.annotations["reason"] === "control-plane-unreachable")
-        assert.strictEqual(line.annotations["target"], "agent_heartbeat")
-        assert.strictEqual(line.annotations["worker"], "heartbeat")
+        const line = yield* program.line((found) => found["reason"] === "control-plane-unreachable")
+        assert.strictEqual(line["target"], "agent_heartbeat")
+        program.process.kill("SIGTERM")
+        assert.strictEqual((yield* program.ended).code, 0)
+        assert.strictEqual(program.errors(), "")
+        assertLines(program.log)
+        const tasks = program.log.filter(({ target }) => target === "shutdown").map(({ task }) => task)
+        assert.sameMembers(tasks, [
+          "activation",
+          "advance_ticker",
+          "cert_renewal",
+          "heartbeat",
+          "longpoll",
+          "manifest_poll",
+          "outbound",
+          "probe",
+          "reducer",
+          undefined
+        ])
+      }))
+
+    it.effect("logs from the level that was asked for", () =>
+      Effect.gen(function*() {
+        const { args } = yield* host
+        const verbose = yield* launch(["run", ...args(), "--log-level", "debug", "--advance-secs", "0.2"], {}, main)
+        yield* verbose.line(({ level, target }) => level === "debug" && target === "agent_advance_ticker")
+        verbose.process.kill("SIGKILL")
+        yield* verbose.ended
+        const terse = yield* launch(["run", ...args()], { NIXFLEET_AGENT_LOG_LEVEL: "warn" }, main)
+        yield* terse.line((found) => found["reason"] === "control-plane-unreachable")
+        assert.deepStrictEqual([...new Set(terse.log.map(({ level }) => level))], ["warn"])
+      }))
+
+    it.effect("logs for people when it is asked to, without colours into a pipe", () =>
+      Effect.gen(function*() {
+        const { args } = yield* host
+        const program = yield* launch(["run", ...args(), "--log-format", "pretty"], {}, main)
+        const line = yield* program.line((found) => messageOf(found).includes("reason=control-plane-unreachable"))
+        assert.match(messageOf(line), /^\d\d:\d\d:\d\d\.\d{3}Z WARN  agent_heartbeat .* hostname=edge-07 /)
+      }))
+
+    it.effect("goes on, and stops with 0, when nobody reads its log any more", () =>
+      Effect.gen(function*() {
+        const { args, at } = yield* host
+        const program = yield* launch(["run", ...args()], {}, main)
+        yield* program.line((found) => messageOf(found) === "the agent starts")
+        program.process.stdout?.destroy()
+        // Behind the lock and the journal, so that workers run, and write lines into the closed pipe.
+        yield* eventually("the journal", () => existsSync(at("state/journal.db")))
+        yield* Effect.sleep("1 second")
+        assert.isNull(program.process.exitCode)
+        program.process.kill("SIGTERM")
+        assert.strictEqual((yield* program.ended).code, 0)
         assert.strictEqual(program.errors(), "")
       }))
 
@@ -195,7 +245,11 @@ describe("run", () => {
 
     for (
       const [title, changed, message] of [
-        ["whose certificate file is missing", { "client-cert": "/nonexistent.pem" }, "cannot read /nonexistent.pem"],
+        [
+          "whose certificate file is missing",
+          { "client-cert": "/nonexistent.pem" },
+          "there is no certificate at /nonexistent.pem"
+        ],
         ["whose state directory is a file", { "state-dir": "/etc/hostname" }, "/etc/hostname"]
       ] as const
     ) {
@@ -212,9 +266,9 @@ describe("run", () => {
       Effect.gen(function*() {
         const { args, at } = yield* host
         const program = yield* launch(["run", ...args(), "--advance-secs", "0.2"], {}, main)
-        yield* program.line((found) => found.annotations["reason"] === "control-plane-unreachable")
+        yield* program.line((found) => found["reason"] === "control-plane-unreachable")
         // The journal is taken away under the reducer: the next commit fails for a reason that nobody can judge.
-        const journal = new DatabaseSync(at("state/journal.db"))
+        const journal = new DatabaseSync(at("state/journal.db"), { timeout: 5_000 })
         journal.exec("DROP TABLE meta")
         journal.close()
         // The first closure that is ever seen is a fact that the journal keeps.
@@ -223,7 +277,10 @@ describe("run", () => {
         symlinkSync(at(`system/store/${closure}`), at("system/current-system"))
         const { code } = yield* program.ended.pipe(Effect.timeout("20 seconds"))
         assert.strictEqual(code, 1)
-        assert.isTrue(program.log.some((line) => line.annotations["reason"] === "worker-ended"))
+        assertLines(program.log)
+        assert.strictEqual(program.errors(), "")
+        const ended = program.log.find(({ reason }) => reason === "worker-ended")
+        assert.deepStrictEqual([ended?.["level"], ended?.["target"], ended?.["task"]], ["error", "shutdown", "reducer"])
       }))
   })
 })

@@ -182,9 +182,9 @@ export function explain(reason: string, detail: string): string {
 
 function refusal(line: string): string | undefined {
   try {
-    const entry = JSON.parse(line) as { annotations?: { reason?: unknown; detail?: unknown }; message?: unknown }
-    const reason = entry.annotations?.reason
-    return typeof reason === "string" ? explain(reason, String(entry.annotations?.detail ?? entry.message)) : undefined
+    const entry = JSON.parse(line) as { reason?: unknown; detail?: unknown; message?: unknown }
+    const { reason } = entry
+    return typeof reason === "string" ? explain(reason, String(entry.detail ?? entry.message)) : undefined
   } catch {
     return undefined
   }

@@ -6,30 +6,31 @@
  * stalls for longer than the buffer lasts, the oldest lines are lost; what they told is in the journal all the same.
  */
 import { Context, Effect, Layer, Queue } from "effect"
+import { writeEntry } from "../Layers/Logging.ts"
+import type { LogMessage } from "../Schema/Logs.ts"
 import { Intents } from "./Intents.ts"
-import type { Action, Notice } from "./Write.ts"
+import type { Action } from "./Write.ts"
 
 /** More than the largest commit can say. */
 const noticeBuffer = 256
-
-const tell = ({ fields, level, message }: Notice) =>
-  (level === "warning" ? Effect.logWarning(message) : Effect.logInfo(message)).pipe(
-    Effect.annotateLogs({ target: "agent_reducer", ...fields })
-  )
 
 export class Apply extends Context.Service<Apply, (action: Action) => void>()("nixfleet/Agent/Apply") {
   static readonly layer = Layer.effect(
     Apply,
     Effect.gen(function*() {
       const intents = yield* Intents
-      const notices = yield* Queue.sliding<Notice>(noticeBuffer)
-      yield* Queue.take(notices).pipe(Effect.flatMap(tell), Effect.forever, Effect.forkScoped)
+      const notices = yield* Queue.sliding<LogMessage>(noticeBuffer)
+      yield* Queue.take(notices).pipe(
+        Effect.flatMap((entry) => writeEntry("agent_reducer", entry)),
+        Effect.forever,
+        Effect.forkScoped
+      )
       return (action) => {
         switch (action._tag) {
           case "Ring":
             return intents[action.slot].ring()
           case "Tell":
-            Queue.offerUnsafe(notices, action.notice)
+            Queue.offerUnsafe(notices, action.entry)
         }
       }
     })

@@ -11,6 +11,7 @@
 import { Clock, Context, Effect, Layer, Result, Schema, Semaphore } from "effect"
 import { ArtifactCache } from "../Layers/Disk/ArtifactCache.ts"
 import { TrustFile } from "../Layers/Disk/TrustFile.ts"
+import { logOf } from "../Layers/Logging.ts"
 import type { ExchangeResponse } from "../Layers/Net/Exchange.ts"
 import { millis } from "../Schema/AgentConfig.ts"
 import { RolloutId } from "../Schema/Primitives.ts"
@@ -33,6 +34,8 @@ import {
 import { Link } from "./Link.ts"
 import { Settings } from "./Settings.ts"
 import { AgentState } from "./State.ts"
+
+const log = logOf("agent_manifest_cache")
 
 export type { Judged, Refusal } from "./Judge.ts"
 
@@ -139,7 +142,7 @@ const make = Effect.gen(function*() {
       { name: names.manifest, bytes: manifest.bytes, signature: manifest.signature }
     ])
     written = parts
-  }, Effect.catch((error) => Effect.logWarning(error.message).pipe(Effect.annotateLogs({ reason: error.reason }))))
+  }, Effect.catch(({ message, reason }) => log.warn("the artifacts are not cached", { reason, detail: message })))
 
   const judge = Effect.fnUntraced(function*(unit: Unit, asked: Asked, memory: ReadonlyMap<string, number>) {
     const now = yield* circumstances(memory)

@@ -18,6 +18,17 @@ const rules: ReadonlyArray<Rule> = [
     clientKey !== undefined && clientCert === undefined
       ? ["clientKey", "--client-key needs --client-cert: a key alone names nobody"]
       : undefined,
+  ({ bootstrapTokenFile, clientCert }) =>
+    bootstrapTokenFile !== undefined && clientCert === undefined
+      ? [
+        "bootstrapTokenFile",
+        "--bootstrap-token-file needs --client-cert and --client-key: where the certificate goes"
+      ]
+      : undefined,
+  ({ clientKey, generateKey }) =>
+    generateKey && clientKey === undefined
+      ? ["generateKey", "--generate-key needs --client-key: where the key goes"]
+      : undefined,
   ({ controlPlaneUrl, insecure }) =>
     controlPlaneUrl.startsWith("http://") && !insecure
       ? ["controlPlaneUrl", "http:// is refused without --insecure"]
@@ -25,6 +36,14 @@ const rules: ReadonlyArray<Rule> = [
   ({ caCert, controlPlaneUrl }) =>
     controlPlaneUrl.startsWith("https://") && caCert === undefined
       ? ["controlPlaneUrl", "https:// needs --ca-cert: the authorities of the operating system are never trusted"]
+      : undefined,
+  ({ archiveSource, driver }) =>
+    driver === "archive" && archiveSource === undefined
+      ? ["driver", "the archive driver needs --archive-source: it is where closures come from"]
+      : undefined,
+  ({ archiveSource, driver }) =>
+    (driver === "nix" || driver === "darwin") && archiveSource !== undefined
+      ? ["archiveSource", `the ${driver} driver takes closures from Nix's own binary caches, not from --archive-source`]
       : undefined,
   ({ pollTimeoutSecs, pollWaitSecs }, where) =>
     millis(pollTimeoutSecs) <= millis(pollWaitSecs)

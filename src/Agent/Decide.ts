@@ -3,6 +3,7 @@
  * phase of a rollout has its file in `Decide/`. A refused input changes nothing.
  */
 import type { Decision, Now } from "../Reducer.ts"
+import { answered, unanswered } from "./Decide/Contact.ts"
 import { delivered, heartbeatAnswered } from "./Decide/Delivery.ts"
 import { activate, reject, rejectionOver, repeated } from "./Decide/Dispatch.ts"
 import { Draft } from "./Decide/Draft.ts"
@@ -19,6 +20,7 @@ export type Decide = (state: State, input: Input, now: Now) => Decision<State, W
 
 export const makeDecide = (limits: Limits): Decide => (state, input, now) => {
   const draft = new Draft(state, now)
+  readClocks(draft)
   const answer = fold(draft, input, limits)
   return answer._tag === "Accepted" ? draft.outcome(answer) : { state, writes: [], actions: [], answer }
 }
@@ -36,7 +38,6 @@ function fold(draft: Draft, input: Input, limits: Limits): Answer {
     case "TopologyDeclared":
       return topologyDeclared(draft, input)
     case "ProbeSample": {
-      readClocks(draft)
       const answer = probeSample(draft, input, limits)
       if (answer._tag === "Accepted") failures(draft)
       return answer
@@ -52,7 +53,10 @@ function fold(draft: Draft, input: Input, limits: Limits): Answer {
     case "DispatchRepeated":
       return repeated(draft, input)
     case "HeartbeatAnswered":
+      answered(draft)
       return heartbeatAnswered(draft, input)
+    case "HeartbeatFailed":
+      return unanswered(draft, input)
     case "ArtifactsAccepted":
       return trust(draft, input)
   }

@@ -27,7 +27,7 @@ const orphan = (row: Row): FoldResult => ({
 })
 
 /** A record in such a state, or a closed one, has no future of its own; a failed one may still owe a rollback. */
-function isOver(record: HostRecord): boolean {
+export function isOver(record: HostRecord): boolean {
   return record.closedAt !== undefined || record.state === "Converged" || record.state === "Reverted" ||
     record.state === "Failed"
 }

@@ -133,6 +133,13 @@ export interface HeartbeatAnswered {
   readonly snapshots: ReadonlyArray<HostRolloutSnapshot>
 }
 
+/** A heartbeat was not answered, or not with an answer that means something. */
+export interface HeartbeatFailed {
+  readonly _tag: "HeartbeatFailed"
+  readonly reason: Reason
+  readonly detail: string
+}
+
 /** Trust memory: artifacts that verified (D14). `artifact` is `fleet`, or `manifest:<channel>`. */
 export interface ArtifactsAccepted {
   readonly _tag: "ArtifactsAccepted"
@@ -157,6 +164,7 @@ export type Input =
   | RejectionOver
   | DispatchRepeated
   | HeartbeatAnswered
+  | HeartbeatFailed
   | ArtifactsAccepted
 
 /** Given after the commit of the input's batch. A refusal is no error: the fact came too late or was never due. */

@@ -84,15 +84,20 @@ const adopt = Effect.fnUntraced(function*(journal: Database["Service"], hostname
     }
     return found ?? hostname
   })
-  if (owner === hostname) return
-  return yield* new JournalUnusable({
-    reason: "journal-of-other-host",
-    message: `${journal.file} was written by ${owner}, and this host is ${hostname}: a copied disk? Move the file away`
-  })
+  if (owner !== hostname) return yield* ofOtherHost(journal.file, owner, hostname)
 })
 
+export const ofOtherHost = (file: string, owner: string, hostname: string): JournalUnusable =>
+  new JournalUnusable({
+    reason: "journal-of-other-host",
+    message: `${file} was written by ${owner}, and this host is ${hostname}: a copied disk? Move the file away`
+  })
+
 /** What the disk says is the disk's error, and may pass; what it holds is the journal's, and does not. */
-const readable = <A>(journal: Database["Service"], read: () => A): Effect.Effect<A, DatabaseError | JournalUnusable> =>
+export const readable = <A>(
+  journal: Pick<Database["Service"], "file">,
+  read: () => A
+): Effect.Effect<A, DatabaseError | JournalUnusable> =>
   Effect.try({
     try: read,
     catch: (cause) => {

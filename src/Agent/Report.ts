@@ -8,6 +8,7 @@ import {
   type Capability,
   heartbeatListLimit,
   type HeartbeatRequest,
+  type HostHold,
   type Rejection,
   type RolloutDigest
 } from "../Schema/Wire.ts"
@@ -23,6 +24,8 @@ export interface ReportFacts {
   /** The first heartbeats of a process, until one was answered. */
   readonly boot: boolean
   readonly peer: ReadonlySet<Capability>
+  /** What keeps the host from going forward; absent when nothing does. */
+  readonly held?: HostHold | undefined
 }
 
 /** Rows of this rollout that the control plane has not taken: waiting ones and parked ones. */
@@ -48,6 +51,7 @@ export function reportedClosure(state: State): string | undefined {
 /** Why a record is where it is, as a name of the catalogue. */
 function reasonOf(record: HostRecord): Reason | undefined {
   if (record.state !== "Failed" && record.state !== "Reverted") return undefined
+  if (record.cause !== undefined) return record.cause
   switch (record.failure) {
     case "activation":
       return "activation-failed"
@@ -102,7 +106,8 @@ function journalReport(state: State, facts: ReportFacts): Partial<HeartbeatReque
       (sum, { lane, record }) => sum + Math.max(0, record.lastEventSeq + 1 - lane.nextSeq),
       0
     ),
-    parked_events: entries.reduce((sum, { lane }) => sum + lane.parked.length, 0)
+    parked_events: entries.reduce((sum, { lane }) => sum + lane.parked.length, 0),
+    ...(facts.held === undefined ? {} : { held: facts.held })
   }
 }
 

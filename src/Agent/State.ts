@@ -4,7 +4,7 @@
  */
 import { Context } from "effect"
 import { currentOf } from "../Rollout/Owed.ts"
-import type { Bookkeeping } from "../Schema/AgentJournal.ts"
+import type { Bookkeeping, Contact } from "../Schema/AgentJournal.ts"
 import type { HostRecord } from "../Schema/HostRecord.ts"
 import type { ProbeSample, TrustMark } from "./Input.ts"
 
@@ -74,12 +74,14 @@ export interface State {
   readonly firstObserved?: string
   /** Last closure that converged here: where a rollback goes (D11). */
   readonly lastConverged?: string
+  /** How the heartbeats go, as it is stored; absent until the first one has ended. */
+  readonly contact?: Contact
   /** Closure that ran at the last tick or dispatch; absent = unknown now. Not durable. */
   readonly observed?: string
   /** Since when just that was seen, epoch ms: tells what lasts from what passes (D12). Not durable. */
   readonly observedSince: number
-  /** How far the wall clock is ahead of the monotonic one, and when, by the latter, it last stepped. Not durable. */
-  readonly clock?: { readonly offset: number; readonly steppedAt?: number }
+  /** How far the wall clock was ahead of the monotonic one at the last reading of both, ms. Not durable. */
+  readonly clock?: { readonly offset: number }
 }
 
 /** Records, by rollout id in ascending order: every decision iterates in this order (house rule 6). */

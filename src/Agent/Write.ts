@@ -2,7 +2,8 @@
  * What one commit writes, and what is done after it: the reducer's output as data. `Journal.ts` carries out writes,
  * `Apply.ts` carries out actions.
  */
-import type { Row } from "../Schema/AgentJournal.ts"
+import type { Contact, Row } from "../Schema/AgentJournal.ts"
+import type { LogMessage } from "../Schema/Logs.ts"
 import type { TrustMark } from "./Input.ts"
 import type { SlotName } from "./Intents.ts"
 import type { Folded, RejectionRecord } from "./State.ts"
@@ -37,14 +38,9 @@ export type Write =
   | { readonly _tag: "DropRejection"; readonly rolloutId: string }
   | { readonly _tag: "PutTrust"; readonly mark: TrustMark }
   | { readonly _tag: "PutHostFact"; readonly fact: "firstObserved" | "lastConverged"; readonly closure: string }
-
-/** A line for the log, written after the commit that it tells of. */
-export interface Notice {
-  readonly level: "info" | "warning"
-  readonly message: string
-  readonly fields: Readonly<Record<string, string | number | boolean>>
-}
+  | { readonly _tag: "PutContact"; readonly contact: Contact }
 
 export type Action =
   | { readonly _tag: "Ring"; readonly slot: SlotName }
-  | { readonly _tag: "Tell"; readonly notice: Notice }
+  /** A line for the log, written after the commit that it tells of. */
+  | { readonly _tag: "Tell"; readonly entry: LogMessage }

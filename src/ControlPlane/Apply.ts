@@ -4,6 +4,7 @@
  */
 import { Effect } from "effect"
 import type { Context } from "effect"
+import { writeEntry } from "../Layers/Logging.ts"
 import type { Action } from "./Input.ts"
 import type { Waiters } from "./Waiters.ts"
 
@@ -15,11 +16,8 @@ export function apply(waiters: Waiters["Service"], services: Context.Context<nev
       case "CompleteWaiter":
         waiters.complete(action.waiterId, action.answer)
         return
-      case "Log": {
-        const log = action.level === "warn" ? Effect.logWarning(action.message) : Effect.logInfo(action.message)
-        run(log.pipe(Effect.annotateLogs(action.fields)))
-        return
-      }
+      case "Log":
+        run(writeEntry(action.target, action.entry))
     }
   }
 }

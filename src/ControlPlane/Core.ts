@@ -2,15 +2,17 @@
  * The control plane's sentence in one layer: inbox, decision, journal, published state, waiters. Routes and workers are built
  * on it, and stop before it; the journal lives below it, and closes after it (house rule 4).
  */
-import { Context, Effect, Layer } from "effect"
+import { Clock, Context, Effect, Layer, Queue } from "effect"
 import * as Reducer from "../Reducer.ts"
 import { millis } from "../Schema/Options.ts"
 import { apply } from "./Apply.ts"
+import { makeDeadlines } from "./Deadlines.ts"
 import { decide, settle } from "./Decide.ts"
-import { Inbox, inboxCapacity, overQueue } from "./Inbox.ts"
+import { Inbox, inboxCapacity, overQueue, replyTimeoutMs } from "./Inbox.ts"
 import type { Action, Answer, Input } from "./Input.ts"
 import { Journal } from "./Journal.ts"
 import type { Limits } from "./Limits.ts"
+import { makeMetrics, Metrics } from "./Metrics.ts"
 import type { Settings } from "./Settings.ts"
 import { ControlPlaneState, type State } from "./State.ts"
 import { Waiters } from "./Waiters.ts"
@@ -27,13 +29,14 @@ export const limitsOf = (settings: Settings["Service"]): Limits => ({
   ...(settings.freshnessWindowSecs === undefined ? {} : { freshnessCeilingMs: millis(settings.freshnessWindowSecs) })
 })
 
-export const layer: Layer.Layer<Inbox | ControlPlaneState, never, Journal | Waiters> = Layer.effectContext(
+export const layer: Layer.Layer<Inbox | ControlPlaneState | Metrics, never, Journal | Waiters> = Layer.effectContext(
   Effect.gen(function*() {
     const journal = yield* Journal
     const services = yield* Effect.context()
     let published: State = journal.initial
-    const queue = yield* Reducer.makeInbox<Input, Answer>(inboxCapacity)
-    const program: Reducer.Program<State, Input, Write, Action, Answer> = {
+    const { observed, text, timed } = makeMetrics(yield* Clock.Clock)
+    const queue = timed(yield* Reducer.makeInbox<Input, Answer>(inboxCapacity))
+    const program: Reducer.Program<State, Input, Write, Action, Answer> = observed({
       initial: journal.initial,
       decide,
       settle,
@@ -43,10 +46,11 @@ export const layer: Layer.Layer<Inbox | ControlPlaneState, never, Journal | Wait
       },
       apply: apply(yield* Waiters, services),
       pulse: yield* Pulse
-    }
+    })
     const ended = yield* Reducer.run(program, queue)
-    return Context.make(Inbox, overQueue(queue, ended)).pipe(
-      Context.add(ControlPlaneState, { current: () => published })
+    return Context.make(Inbox, overQueue(queue, yield* makeDeadlines(replyTimeoutMs), ended)).pipe(
+      Context.add(ControlPlaneState, { current: () => published }),
+      Context.add(Metrics, { counted: text, inboxDepth: () => Queue.sizeUnsafe(queue.queue) })
     )
   })
 )

@@ -7,6 +7,7 @@ import { decideArtifacts, refused } from "./decide/Artifacts.ts"
 import { decideParked, decideSweep, decideUnparked } from "./decide/Dispatch.ts"
 import { decideEvent } from "./decide/Events.ts"
 import { decideHeartbeat } from "./decide/Heartbeats.ts"
+import { decideEnrollment, decideIssued, decideNonces, decideRevocations } from "./decide/Identities.ts"
 import { settle as settlePlan } from "./decide/Plan.ts"
 import { Draft } from "./Draft.ts"
 import type { Action, Answer, Input } from "./Input.ts"
@@ -30,6 +31,16 @@ function answerTo(draft: Draft, input: Input): Answer {
     case "ArtifactsVerified":
       decideArtifacts(draft, input.artifacts)
       return done
+    case "RevocationsVerified":
+      decideRevocations(draft, input.list)
+      return done
+    case "NoncesVerified":
+      decideNonces(draft, input.list)
+      return done
+    case "EnrollmentAsked":
+      return decideEnrollment(draft, input)
+    case "CertificateIssued":
+      return decideIssued(draft, input)
     case "ArtifactRefused":
       refused(draft, input)
       return done

@@ -5,7 +5,10 @@
 import { HashMap, HashSet } from "effect"
 import type { Change } from "../Reducer.ts"
 import type { HostSeen, LogEntry, LogRow } from "../Schema/ControlPlaneJournal.ts"
+import type { LogFields, LogLevel, LogTarget, ReasonedFields } from "../Schema/Logs.ts"
+import { splitRolloutId } from "../Schema/Primitives.ts"
 import { foldRow } from "./Fold.ts"
+import { waits } from "./fold/Records.ts"
 import { Touched } from "./fold/Touched.ts"
 import type { Action, VerifiedArtifacts } from "./Input.ts"
 import { at, hostIn, type HostVerdict, type PlannedManifest, type State, type Waiter } from "./State.ts"
@@ -46,8 +49,10 @@ export class Draft {
     this.#actions.push(action)
   }
 
-  log(level: "info" | "warn", message: string, fields: Readonly<Record<string, string | number>>): void {
-    this.act({ _tag: "Log", level, message, fields })
+  log(target: LogTarget, level: "info", message: string, fields: LogFields): void
+  log(target: LogTarget, level: "warn", message: string, fields: ReasonedFields): void
+  log(target: LogTarget, level: LogLevel, message: string, fields: LogFields): void {
+    this.act({ _tag: "Log", target, entry: { level, message, fields } })
   }
 
   /** What was last heard of a host; `durable` when it says something that a restart must not forget. */
@@ -74,8 +79,22 @@ export class Draft {
   /** Why a host waits, or that it no longer does. Not durable: the log has each change. */
   judge(host: string, verdict: HostVerdict | undefined): void {
     const { verdicts } = this.state
-    const next = verdict === undefined ? HashMap.remove(verdicts, host) : HashMap.set(verdicts, host, verdict)
-    this.state = { ...this.state, verdicts: next }
+    if (verdict !== undefined) {
+      this.state = waits({ ...this.state, verdicts: HashMap.set(verdicts, host, verdict) }, verdict.rolloutId, host)
+    } else if (HashMap.has(verdicts, host)) this.state = { ...this.state, verdicts: HashMap.remove(verdicts, host) }
+  }
+
+  /** Whom `waiting` may forget: hosts to which nothing of the channel is left. */
+  forgetIdle(channel: string): void {
+    const hosts = at(this.state.waiting, channel)
+    if (hosts === undefined) return
+    const { queue, verdicts, waiting } = this.state
+    const isOfChannel = (of: { readonly rolloutId: string } | undefined) =>
+      of !== undefined && splitRolloutId(of.rolloutId).channel === channel
+    const left = HashSet.filter(hosts, (host) => isOfChannel(at(queue, host)) || isOfChannel(at(verdicts, host)))
+    if (HashSet.size(left) === HashSet.size(hosts)) return
+    const next = HashSet.size(left) === 0 ? HashMap.remove(waiting, channel) : HashMap.set(waiting, channel, left)
+    this.state = { ...this.state, waiting: next }
   }
 
   /** How often this event was now sent back for those before it. */
@@ -168,7 +187,24 @@ export class Draft {
     if (this.state.nextDelivery !== this.#before.nextDelivery) {
       writes.push({ _tag: "PutNextDelivery", nextDelivery: this.state.nextDelivery })
     }
+    this.#putIdentities(writes)
     return writes
+  }
+
+  #putIdentities(writes: Array<Write>): void {
+    const { chains, nonces, revocations, used } = this.state.identities
+    const { lists } = this.#touched
+    if (lists.has("revocations") && revocations !== undefined) {
+      writes.push({ _tag: "PutRevocations", list: revocations.list })
+    }
+    if (lists.has("nonces") && nonces !== undefined) writes.push({ _tag: "PutNonces", list: nonces.list })
+    for (const nonce of this.#touched.nonces) {
+      const use = at(used, nonce)
+      if (use !== undefined) writes.push({ _tag: "PutNonceUse", use })
+    }
+    for (const host of this.#touched.chains) {
+      writes.push({ _tag: "PutChains", host, chains: at(chains, host) ?? [] })
+    }
   }
 
   #putRecord(writes: Array<Write>, rolloutId: string, host: string): void {

@@ -9,6 +9,7 @@
 import type { LogRow } from "../Schema/ControlPlaneJournal.ts"
 import { foldDispatchAction } from "./fold/Dispatches.ts"
 import { foldAgentEvent } from "./fold/Events.ts"
+import { foldIdentity } from "./fold/Identities.ts"
 import { foldEffect } from "./fold/Inferences.ts"
 import { foldHappening, foldRolloutAction } from "./fold/Rollouts.ts"
 import type { Touched } from "./fold/Touched.ts"
@@ -38,6 +39,8 @@ export function foldRow(state: State, row: LogRow, touched: Touched): State {
       return foldHappening(state, row, entry.payload, touched)
     case "effect":
       return foldEffect(state, row, entry.payload, touched)
+    case "identity":
+      return foldIdentity(state, entry.payload, touched)
     case "gate_decision":
     case "verify_outcome":
       return state

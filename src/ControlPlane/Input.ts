@@ -4,7 +4,10 @@
  *
  * Owns no behaviour. A new source of facts starts here.
  */
-import type { FleetResolved, RolloutManifest } from "../Schema/Artifacts.ts"
+import type { BootstrapNonces, FleetResolved, Revocations, RolloutManifest } from "../Schema/Artifacts.ts"
+import type { Issued } from "../Schema/ControlPlaneJournal.ts"
+import type { TokenClaims } from "../Schema/Enrollment.ts"
+import type { LogMessage, LogTarget } from "../Schema/Logs.ts"
 import type { Millis } from "../Schema/Primitives.ts"
 import type { Reason } from "../Schema/Reasons.ts"
 import type {
@@ -53,6 +56,32 @@ export interface ArtifactRefused {
   readonly detail: string
 }
 
+/** A verified list of revocations; it replaces the one in force as a whole. */
+export interface RevocationsVerified {
+  readonly _tag: "RevocationsVerified"
+  readonly list: Verified<Revocations>
+}
+
+/** A verified list of bootstrap nonces; it replaces the one in force as a whole. */
+export interface NoncesVerified {
+  readonly _tag: "NoncesVerified"
+  readonly list: Verified<BootstrapNonces>
+}
+
+/** `POST /v1/enroll`: an organisation root key signed the claims, and the request was made with the key that they name. */
+export interface EnrollmentAsked {
+  readonly _tag: "EnrollmentAsked"
+  readonly claims: TokenClaims
+  /** The 32 raw bytes of the request's ed25519 key. */
+  readonly key: Uint8Array
+}
+
+/** A certificate was signed, and waits to be given out until it is on record. */
+export interface CertificateIssued {
+  readonly _tag: "CertificateIssued"
+  readonly issued: Issued
+}
+
 /** `POST /v1/agent/events`, decoded; the certificate's machine id equals `envelope.hostname`. */
 export interface EventReceived {
   readonly _tag: "EventReceived"
@@ -80,17 +109,20 @@ export interface Parked {
   readonly host: string
   readonly waiterId: number
   readonly capabilities: Capabilities
+  /** When the certificate that asks was issued: a revocation ends the poll. */
+  readonly issuedAt: Millis
   /** When the sweeper answers the poll with "no work": wall clock, 54–60 s from its arrival (D9). */
   readonly until: Millis
 }
 
-/** A poll ended on its own side before its waiter was completed, or before its answer was written. */
+/**
+ * A poll was aborted before its waiter was completed, or before its answer was written: a lease that was given to this waiter
+ * is released (D8).
+ */
 export interface Unparked {
   readonly _tag: "Unparked"
   readonly host: string
   readonly waiterId: number
-  /** `aborted` releases a lease that was given to this waiter and never written (D8). */
-  readonly outcome: "delivered" | "aborted"
 }
 
 /** Safety net of the planner, and its kick: every channel is looked at again. */
@@ -106,6 +138,10 @@ export interface LeaseSweep {
 export type Input =
   | ArtifactsVerified
   | ArtifactRefused
+  | RevocationsVerified
+  | NoncesVerified
+  | EnrollmentAsked
+  | CertificateIssued
   | EventReceived
   | HeartbeatReceived
   | Parked
@@ -133,12 +169,21 @@ export interface HeartbeatAnswer {
   readonly replayFrom?: number
 }
 
-export type Answer = EventAnswer | HeartbeatAnswer | { readonly _tag: "Done" }
+/** Whether a certificate may be issued, or given out; why not. `Granted` is durable. */
+export type IssuanceAnswer =
+  | { readonly _tag: "Granted" }
+  | { readonly _tag: "Denied"; readonly reason: Reason; readonly detail: string }
 
-/** How a parked poll ends. `Dispatch` 200; `Nothing` (time over, or a newer poll of this host) 204; `Draining` 503. */
+export type Answer = EventAnswer | HeartbeatAnswer | IssuanceAnswer | { readonly _tag: "Done" }
+
+/**
+ * How a parked poll ends. `Dispatch` 200; `Nothing` (time over, or a newer poll of this host) 204; `Revoked` 401; `Draining`
+ * 503.
+ */
 export type PollAnswer =
   | { readonly _tag: "Dispatch"; readonly dispatch: DispatchResponse }
   | { readonly _tag: "Nothing" }
+  | { readonly _tag: "Revoked" }
   | { readonly _tag: "Draining" }
 
 /** What `Apply` does after the commit: synchronous and total, never offers to the queue (house rule 5). */
@@ -146,9 +191,4 @@ export type Action =
   /** Ends exactly one poll; a waiter that is gone is ignored. */
   | { readonly _tag: "CompleteWaiter"; readonly host: string; readonly waiterId: number; readonly answer: PollAnswer }
   /** One line for the operator; the durable copy is in the event log. */
-  | {
-    readonly _tag: "Log"
-    readonly level: "info" | "warn"
-    readonly message: string
-    readonly fields: Readonly<Record<string, string | number>>
-  }
+  | { readonly _tag: "Log"; readonly target: LogTarget; readonly entry: LogMessage }

@@ -36,6 +36,14 @@ export interface LogPage {
   readonly afterSeq: number
 }
 
+/** How much there is; reading it costs the same whatever that is. */
+export interface JournalUsage {
+  /** Rows that were ever appended to the event log of this database. */
+  readonly rows: number
+  /** Of the database file. */
+  readonly bytes: number
+}
+
 export class Journal extends Context.Service<Journal, {
   /** What was stored when the program started. */
   readonly initial: State
@@ -43,6 +51,7 @@ export class Journal extends Context.Service<Journal, {
   readonly commit: (writes: ReadonlyArray<Write>) => void
   /** The event log of a rollout, for operators; a rollout that nobody ever named has no events. */
   readonly eventLog: (page: LogPage) => Effect.Effect<RolloutEvents, JournalUnusable>
+  readonly usage: Effect.Effect<JournalUsage, JournalUnusable>
   /** All rows in the order of their writing: for tests and the deep check. */
   readonly rows: Effect.Effect<ReadonlyArray<LogRow>, JournalUnusable>
 }>()("nixfleet/ControlPlane/Journal") {
@@ -67,7 +76,8 @@ export class Journal extends Context.Service<Journal, {
         return Journal.of({
           initial,
           commit,
-          eventLog: (page) => readable(database, () => readPage(database.sql, page)),
+          eventLog: (page) => readable(database, () => readPage(database.sql, databaseId, page)),
+          usage: readable(database, () => readUsage(database.sql)),
           rows: readable(database, () => allRows(database.sql))
         })
       })
@@ -126,9 +136,10 @@ function pageRows(sql: Sql, { afterSeq, limit, rolloutId }: LogPage): ReadonlyAr
   return rows
 }
 
-function readPage(sql: Sql, page: LogPage): RolloutEvents {
+function readPage(sql: Sql, databaseId: string, page: LogPage): RolloutEvents {
   return {
     rollout_id: page.rolloutId,
+    log_id: databaseId,
     events: pageRows(sql, page).map((row) => {
       const kind = row["kind"]
       return {
@@ -143,6 +154,12 @@ function readPage(sql: Sql, page: LogPage): RolloutEvents {
   }
 }
 
+function readUsage(sql: Sql): JournalUsage {
+  const rows = sql.get("SELECT seq FROM sqlite_sequence WHERE name = 'event_log'")?.["seq"]
+  const pages = sql.get("SELECT page_count * page_size AS bytes FROM pragma_page_count(), pragma_page_size()")
+  return { rows: Number(rows ?? 0), bytes: Number(pages?.["bytes"] ?? 0) }
+}
+
 /** An agent's event as it came, with the name of its refusal beside it when it was refused. */
 function shownPayload(row: Row): unknown {
   const payload: unknown = JSON.parse(String(row["payload"]))
@@ -151,7 +168,7 @@ function shownPayload(row: Row): unknown {
   return reason === undefined ? payload : { ...payload, refused: reason }
 }
 
-function allRows(sql: Sql): ReadonlyArray<LogRow> {
+export function allRows(sql: Pick<Sql, "all">): ReadonlyArray<LogRow> {
   const rows = sql.all(
     `SELECT e.ts, e.kind, h.name AS host, r.name AS rollout, e.payload, e.outcome, e.agent_seq
      FROM event_log e LEFT JOIN names h ON h.id = e.host LEFT JOIN names r ON r.id = e.rollout ORDER BY e.seq`

@@ -22,6 +22,7 @@ import { Supervisor } from "../Workers/Supervisor.ts"
 import * as Routes from "./Api/Served.ts"
 import * as Core from "./Core.ts"
 import { Inbox } from "./Inbox.ts"
+import * as Issuance from "./Issuance.ts"
 import { Journal, journalMigrations } from "./Journal.ts"
 import { Settings } from "./Settings.ts"
 import { Waiters } from "./Waiters.ts"
@@ -58,15 +59,19 @@ const journal = (config: ControlPlaneConfig) =>
     Layer.provide(Database.layerFile(`${config.stateDir}/journal.db`, journalMigrations))
   )
 
+/** Where releases come from. */
+export const releasesSource = ({ releasesSource: source, releasesTokenFile: tokenFile }: ControlPlaneConfig) =>
+  source.startsWith("/")
+    ? ArtifactSource.layerDirectory(source)
+    : ArtifactSource.layerHttp({ baseUrl: source, tokenFile })
+
 /** Where releases come from, and what is remembered of them beside the journal. */
-const releases = ({ releasesSource, releasesTokenFile, stateDir, trustFile }: ControlPlaneConfig) =>
+const releases = (config: ControlPlaneConfig) =>
   Layer.mergeAll(
-    releasesSource.startsWith("/")
-      ? ArtifactSource.layerDirectory(releasesSource)
-      : ArtifactSource.layerHttp({ baseUrl: releasesSource, tokenFile: releasesTokenFile }),
-    ArtifactCache.layerFile(`${stateDir}/artifacts`),
-    TrustMemory.layerFile(`${stateDir}/trust-memory.json`),
-    TrustFile.layerFile(trustFile)
+    releasesSource(config),
+    ArtifactCache.layerFile(`${config.stateDir}/artifacts`),
+    TrustMemory.layerFile(`${config.stateDir}/trust-memory.json`),
+    TrustFile.layerFile(config.trustFile)
   )
 
 /** The control plane as a process runs it. `environment` is the process's own, for the service manager. */
@@ -76,6 +81,7 @@ export const layer = (config: ControlPlaneConfig, environment: Readonly<Record<s
     Layer.provide(Draining.layer),
     Layer.provide(journal(config)),
     Layer.provide(releases(config)),
+    Layer.provide(Issuance.layer(config)),
     Layer.provide(layerProcessLock(config.stateDir)),
     Layer.provide(Ids.layer),
     Layer.provide(Settings.layer(config)),

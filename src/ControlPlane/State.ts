@@ -6,7 +6,7 @@
  * Maps are persistent (`HashMap`): an event of one host among 10,000 copies a path, never the fleet (D20). Their order is
  * that of hashes: whatever decides or is shown sorts first (house rule 6).
  */
-import { Context, HashMap, type HashSet, Option } from "effect"
+import { Context, HashMap, type HashSet } from "effect"
 import type { FleetHost } from "../Schema/Artifacts.ts"
 import type {
   ChannelRecovery,
@@ -19,8 +19,12 @@ import type {
 } from "../Schema/ControlPlaneJournal.ts"
 import type { HostRecord, RolloutRecord } from "../Schema/HostRecord.ts"
 import type { Millis } from "../Schema/Primitives.ts"
+import { type Identities, noIdentities } from "./Identities.ts"
 import type { Capabilities, VerifiedArtifacts } from "./Input.ts"
 import { defaultLimits, type Limits } from "./Limits.ts"
+import { at, sorted } from "./Maps.ts"
+
+export { at, sorted }
 
 /** Sequence numbers whose content is remembered per (host, rollout); an older repetition counts as a duplicate. */
 export const ledgerWindow = 512
@@ -82,6 +86,8 @@ export interface HostEntry {
 export interface Waiter {
   readonly waiterId: number
   readonly capabilities: Capabilities
+  /** When the certificate that asked was issued. */
+  readonly issuedAt: Millis
   readonly until: Millis
 }
 
@@ -126,6 +132,8 @@ export interface State {
   readonly nextDelivery: number
   /** The verified unit in force; absent until the first one (not ready). */
   readonly artifacts?: VerifiedArtifacts
+  /** Who may hold a certificate, and which are void. */
+  readonly identities: Identities
   /** By channel: the manifests of the unit in force. A channel whose policy is missing has none and holds. Not durable. */
   readonly manifests: ReadonlyMap<string, PlannedManifest>
   /** By rollout id. */
@@ -142,6 +150,11 @@ export interface State {
   readonly quarantine: ReadonlyArray<Quarantine>
   /** By host: why it waits. Not durable; each change is logged. */
   readonly verdicts: HashMap.HashMap<string, HostVerdict>
+  /**
+   * By channel: the hosts to which `queue` or `verdicts` hold something of it, and maybe some that have lost it since the
+   * channel's last plan. A plan asks here, so that it costs what its own channels hold and not the fleet. Not durable.
+   */
+  readonly waiting: HashMap.HashMap<string, HashSet.HashSet<string>>
   /** By host: the latest gap, to bound how often it is answered. Not durable. */
   readonly gaps: HashMap.HashMap<string, GapAnswers>
   /** By host: refused events of the present hour, to bound how many are written down. Not durable. */
@@ -158,6 +171,7 @@ export function emptyState(databaseId: string, limits: Limits = defaultLimits): 
   return {
     limits,
     databaseId,
+    identities: noIdentities,
     manifests: new Map(),
     nextDelivery: 1,
     rollouts: HashMap.empty(),
@@ -167,21 +181,12 @@ export function emptyState(databaseId: string, limits: Limits = defaultLimits): 
     parked: HashMap.empty(),
     quarantine: [],
     verdicts: HashMap.empty(),
+    waiting: HashMap.empty(),
     gaps: HashMap.empty(),
     audits: HashMap.empty(),
     missing: HashMap.empty(),
     dirty: new Set()
   }
-}
-
-/** The value at a key, or `undefined`: absence is the common case here and needs no wrapper. */
-export function at<V>(map: HashMap.HashMap<string, V>, key: string): V | undefined {
-  return Option.getOrUndefined(HashMap.get(map, key))
-}
-
-/** Entries in ascending order of their keys: how every decision and every view iterates (house rule 6). */
-export function sorted<V>(map: HashMap.HashMap<string, V>): ReadonlyArray<readonly [string, V]> {
-  return HashMap.toEntries(map).toSorted(([a], [b]) => a < b ? -1 : 1)
 }
 
 /** One host in one rollout. */
@@ -193,6 +198,13 @@ export function hostIn(state: State, rolloutId: string, host: string): HostInRol
 /** The rollout of the newest manifest that lists this host: the only one that may be dispatched to it (D10). */
 export function currentRolloutOf(state: State, host: string): string | undefined {
   return at(state.hosts, host)?.rollouts[0]
+}
+
+/** Hosts of `waiting`, ascending. */
+export function waitingIn(state: State, channels: ReadonlyArray<string>): ReadonlyArray<string> {
+  const hosts = new Set<string>()
+  for (const channel of channels) for (const host of at(state.waiting, channel) ?? []) hosts.add(host)
+  return [...hosts].toSorted()
 }
 
 /** What the fleet in force says about a host. Names come from the wire: only own properties count. */

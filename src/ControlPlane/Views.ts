@@ -98,6 +98,7 @@ function hostStatus(state: State, host: string, quarantined: ReadonlySet<string>
       detail: rejection.detail,
       at: rejection.at
     })),
+    held: seen?.held ?? null,
     diverged: membership?.entry.record.diverged === true
   }
 }
@@ -219,6 +220,13 @@ export function channel(state: State, name: string): ChannelView | undefined {
     name,
     declared_ci_commit: fleet.value.meta.ciCommit,
     signed_at: fleet.signedAt,
-    freshness_window_minutes: declared.freshnessWindow
+    freshness_window_minutes: declared.freshnessWindow,
+    rollout: rolloutInForce(state, name) ?? null
   }
+}
+
+/** Also one whose rollout is not opened yet. */
+function rolloutInForce({ artifacts }: State, channelName: string): string | undefined {
+  for (const [rolloutId, { value }] of artifacts?.manifests ?? []) if (value.channel === channelName) return rolloutId
+  return undefined
 }

@@ -4,8 +4,12 @@ import type {
   DispatchRow,
   HostSeen,
   LogRow,
+  NoncesInForce,
+  NonceUse,
   Overlay,
   Quarantine,
+  RenewalChain,
+  RevocationsInForce,
   RolloutPlan
 } from "../Schema/ControlPlaneJournal.ts"
 import type { HostRecord, RolloutRecord } from "../Schema/HostRecord.ts"
@@ -33,3 +37,7 @@ export type Write =
   | { readonly _tag: "PutQuarantine"; readonly quarantine: Quarantine }
   | { readonly _tag: "PutSeen"; readonly seen: HostSeen }
   | { readonly _tag: "PutNextDelivery"; readonly nextDelivery: number }
+  | { readonly _tag: "PutRevocations"; readonly list: RevocationsInForce }
+  | { readonly _tag: "PutNonces"; readonly list: NoncesInForce }
+  | { readonly _tag: "PutNonceUse"; readonly use: NonceUse }
+  | { readonly _tag: "PutChains"; readonly host: string; readonly chains: ReadonlyArray<RenewalChain> }

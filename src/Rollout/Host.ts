@@ -9,6 +9,7 @@
  */
 import type { HostRecord, PendingRecord } from "../Schema/HostRecord.ts"
 import { stepActivating, stepDeferred, stepPending } from "./host/Activation.ts"
+import { clockStepped } from "./host/Clock.ts"
 import { stepFailed } from "./host/Failure.ts"
 import type { HostEvent, StepResult } from "./host/Model.ts"
 import { illegal, violates } from "./host/Model.ts"
@@ -96,6 +97,7 @@ export const parityExcluded = [
   // What converged here before: the agent's own memory.
   "rollbackTarget"
 ] as const
+// After a step of the host's clock its times differ as well: `ClockStepped` moves them on the agent alone.
 
 /** What changes a record without an event: local to one journal, without a sequence number, never on the wire. */
 export type HostFact =
@@ -105,6 +107,8 @@ export type HostFact =
   | { readonly kind: "Soaked"; readonly soakedMs: number }
   /** The other side refused an event that changes the state (D4). */
   | { readonly kind: "Diverged" }
+  /** The host's wall clock was set forward by so many ms, or back when negative: what was noted before moves with it. */
+  | { readonly kind: "ClockStepped"; readonly byMs: number }
   /** The agent's digest says the same as the mirror (D6): what was unproven or diverged no longer is. */
   | { readonly kind: "Confirmed" }
 
@@ -119,6 +123,8 @@ export function learn(record: HostRecord, fact: HostFact): HostRecord {
         : record
     case "Diverged":
       return { ...record, diverged: true }
+    case "ClockStepped":
+      return clockStepped(record, fact.byMs)
     case "Confirmed":
       return confirmed(record)
   }

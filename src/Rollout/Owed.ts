@@ -12,12 +12,16 @@ import type { HostRecord, SoakingRecord } from "../Schema/HostRecord.ts"
 import type { Present } from "./owed/Advance.ts"
 import { advanceDeferred, advanceSoaking } from "./owed/Advance.ts"
 import { forward, forwardSwitch } from "./owed/Forward.ts"
+import { casualty } from "./owed/Guard.ts"
 import type { ActivationDuty, Entry, Idle, Observed, Settle, SwitchId } from "./owed/Model.ts"
-import { idle } from "./owed/Model.ts"
+import { hold, idle } from "./owed/Model.ts"
 import { rollback, rollbackSwitch, rollbackUnderWay } from "./owed/Rollback.ts"
 
-export { soakLeft } from "./host/Evidence.ts"
+export { latestTime } from "./host/Clock.ts"
+export { failingProbes, healthObstacle, rollbackClosure, soakLeft } from "./host/Evidence.ts"
+export { deferralUntil } from "./owed/Advance.ts"
 export type { Present } from "./owed/Advance.ts"
+export { guardOwed, maxBoots, sameOrder } from "./owed/Guard.ts"
 export {
   deferralDeadlineMs,
   driftGraceMs,
@@ -91,10 +95,14 @@ function lastSwitches({ bookkeeping, record }: Entry): ReadonlyArray<SwitchId> {
 export function owed(entries: ReadonlyArray<Entry>, observed: Observed, now: number): ActivationDuty {
   const current = currentOf(entries)
   if (current === undefined) return idle
-  const duty = dutyOf(current, observed, now)
+  const duty = casualty(current, observed, now) ?? dutyOf(current, observed, now)
   // Two switches at once would race for one system, and what runs now will not run for long: wait for the one (D10).
   const running = observed.switches.find(({ state }) => state._tag === "Running")
-  return running !== undefined && duty._tag !== "Idle" ? { _tag: "AwaitSwitch", id: running.id } : duty
+  if (running !== undefined && duty._tag !== "Idle") return { _tag: "AwaitSwitch", id: running.id }
+  const guarded = observed.guard?._tag === "Fired" && observed.guard.acting
+  return guarded && (duty._tag === "Switch" || duty._tag === "Rollback")
+    ? hold(current.record, "guard-acts", `the guard of ${observed.guard.order.rolloutId} has fired`)
+    : duty
 }
 
 function dutyOf({ bookkeeping, record }: Entry, observed: Observed, now: number): ActivationDuty {

@@ -8,6 +8,7 @@
  * Every option acts on something: an option that would do nothing is not declared.
  */
 import { Schema, Struct } from "effect"
+import { logFormats, logLevels } from "./Logs.ts"
 import { millis, type Option, optionsFor, type OptionTable } from "./Options.ts"
 import { Hostname } from "./Primitives.ts"
 
@@ -54,6 +55,19 @@ export const agentOptions = {
     path,
     "PEM or OpenSSH ed25519 private key of the certificate; needs --client-cert"
   ),
+  bootstrapTokenFile: optional(
+    "bootstrapTokenFile",
+    "text",
+    path,
+    "token with which a host that has no good certificate enrolls; not read otherwise"
+  ),
+  generateKey: withDefault(
+    "generateKey",
+    "switch",
+    Schema.Boolean,
+    false,
+    "make the client key when there is none, before enrolling"
+  ),
   manifestFreshnessWindowSecs: optional(
     "manifestFreshnessWindowSecs",
     "number",
@@ -85,32 +99,54 @@ export const agentOptions = {
   logFormat: withDefault(
     "logFormat",
     "text",
-    Schema.Literals(["json", "text"]),
+    Schema.Literals(logFormats),
     "json",
-    "json: one object a line; text: for people"
+    "json: one object a line; pretty: for people"
+  ),
+  logLevel: withDefault(
+    "logLevel",
+    "text",
+    Schema.Literals(logLevels),
+    "info",
+    "least level that is logged: debug, info, warn or error"
   ),
 
-  archiveSource: required(
+  driver: withDefault(
+    "driver",
+    "text",
+    Schema.Literals(["auto", "nix", "darwin", "archive"]),
+    "auto",
+    "what activates closures: nix (NixOS), darwin (nix-darwin), archive (hosts without Nix); auto: archive when " +
+      "--archive-source is given, else the one of this system"
+  ),
+  archiveSource: optional(
     "archiveSource",
+    "text",
     archiveSource,
-    "directory or address from which closure archives are fetched"
+    "directory or address from which the archive driver fetches closures"
   ),
   systemDir: withDefault(
     "systemDir",
     "text",
     absolutePath,
     "/var/lib/nixfleet-system",
-    "where closures are unpacked, with the generations and the current-system link"
+    "where the archive driver unpacks closures, with the generations and the current-system link"
   ),
   maxArchiveBytes: withDefault(
     "maxArchiveBytes",
     "number",
     between(1024, Number.MAX_SAFE_INTEGER),
     2048 * MiB,
-    "largest closure archive, and largest size of its unpacked files"
+    "archive driver: largest closure archive, and largest size of its unpacked files"
   ),
   realiseDeadlineSecs: secs("realiseDeadlineSecs", 1800, "how long a closure that cannot be fetched is tried again"),
   switchTimeoutSecs: secs("switchTimeoutSecs", 300, "how long a switch may run before it is ended"),
+  guardWindowSecs: secs(
+    "guardWindowSecs",
+    600,
+    "silence of the agent after which an activation that is not settled is taken back without it; a running switch may " +
+      "take its time-out besides. Not armed when the policy is halt"
+  ),
   switchPollSecs: secs("switchPollSecs", 2, "pause between two looks at a running switch"),
 
   heartbeatSecs: secs("heartbeatSecs", 60, "time between two heartbeats"),

@@ -16,35 +16,59 @@ export const Bookkeeping = Schema.Struct({
   openedSeq: UInt53,
   /** Rollback switches begun in the present attempt: names each run, and bounds re-runs (D11). */
   rollbackStarts: UInt32,
+  /** Boots of the host in the present attempt while its activation was not settled (D11). */
+  boots: Schema.optionalKey(UInt32),
   /** When the record reached its end, or was closed: starts its retention (D6). */
   endedAt: Schema.optionalKey(EpochMillis)
 })
 export type Bookkeeping = typeof Bookkeeping.Type
 
+/**
+ * How the heartbeats go (D6): what a person asks first when a host does nothing. A change is journaled at once, the same again
+ * only now and then, so that `at` is at most so old while the agent runs.
+ */
+export const Contact = Schema.Struct({
+  answered: Schema.Boolean,
+  /** Since when every heartbeat ends like this. */
+  since: EpochMillis,
+  /** The latest heartbeat of which this is known. */
+  at: EpochMillis,
+  /** The latest failure, also when heartbeats are answered again. */
+  failure: Schema.optionalKey(Schema.Struct({ at: EpochMillis, reason: Schema.String, detail: Schema.String }))
+})
+export type Contact = typeof Contact.Type
+export const ContactJson = Schema.fromJsonString(Contact)
+
 /** Facts of the host machine that only this journal knows: no sequence number, never on the wire. */
 export const Fact = Schema.Union([
   Schema.Struct({ kind: Schema.Literal("Closed"), at: EpochMillis }),
   Schema.Struct({ kind: Schema.Literal("Soaked"), soakedMs: UInt53 }),
-  Schema.Struct({ kind: Schema.Literal("Diverged") })
+  Schema.Struct({ kind: Schema.Literal("Diverged") }),
+  Schema.Struct({ kind: Schema.Literal("ClockStepped"), byMs: Schema.Int })
 ])
 export type Fact = typeof Fact.Type
+
+/** An event as it is in memory, times in epoch milliseconds; the wire's form is made when it travels. */
+const event = Schema.toType(AgentEvent)
 
 /** A verified dispatch was accepted: opens an attempt. Its event is the DispatchAck. */
 export const Opened = Schema.TaggedStruct("Opened", {
   pending: PendingRecord,
   policy: ResolvedPolicy,
   rollbackTarget: Schema.optionalKey(Schema.String),
-  event: AgentEvent
+  event
 })
 /** Any other event of the host machine. */
-export const Stepped = Schema.TaggedStruct("Stepped", { event: AgentEvent })
+export const Stepped = Schema.TaggedStruct("Stepped", { event })
 export const Learned = Schema.TaggedStruct("Learned", { fact: Fact })
 /** A rollback's switch is about to start: durable before it does, as ActivationStarted is (D11). */
 export const RollbackStarted = Schema.TaggedStruct("RollbackStarted", {})
+/** The host was booted while the activation was not settled (D11). */
+export const Booted = Schema.TaggedStruct("Booted", {})
 /** Stands for all older rows of its rollout, which retention removed (D6). */
 export const Summarised = Schema.TaggedStruct("Summarised", { record: HostRecord, bookkeeping: Bookkeeping })
 
-export const Entry = Schema.Union([Opened, Stepped, Learned, RollbackStarted, Summarised])
+export const Entry = Schema.Union([Opened, Stepped, Learned, RollbackStarted, Booted, Summarised])
 export type Entry = typeof Entry.Type
 export type Opened = typeof Opened.Type
 
@@ -62,7 +86,7 @@ export function wireEventOf(entry: Entry): AgentEvent | undefined {
   return entry._tag === "Opened" || entry._tag === "Stepped" ? entry.event : undefined
 }
 
-/** Stored form of an entry: wire JSON, so that a row can travel as it was written. */
+/** Stored form of an entry: the value itself, so that neither writing nor reading a row translates anything. */
 export const EntryJson = Schema.fromJsonString(Entry)
 /** Stored form of what the rows of a rollout fold to. */
 export const FoldedJson = Schema.fromJsonString(Schema.Struct({ record: HostRecord, bookkeeping: Bookkeeping }))

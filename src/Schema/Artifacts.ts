@@ -5,12 +5,14 @@
  * Optional fields are written as `null` and read when missing or `null`, save those the original leaves out when empty.
  * Fields marked "additive" are ours and ignored by the original. Unknown fields are ignored; the signature covers them.
  */
-import { Effect, Schema, SchemaGetter, SchemaIssue } from "effect"
-import { decoder } from "./Decode.ts"
+import { Effect, Predicate, Schema, SchemaGetter, SchemaIssue } from "effect"
+import { type Decoded, decoder } from "./Decode.ts"
 import {
   ClosureName,
   defaulted,
   Hostname,
+  isClosureName,
+  isHostname,
   mapOf,
   nullable,
   omittable,
@@ -190,6 +192,10 @@ export const RolloutManifest = Schema.Struct({
 })
 export type RolloutManifest = typeof RolloutManifest.Type
 
+/** Names of the two lists below the place where releases are published (protocol.md §8.3, §8.4). */
+export const revocationsFile = "revocations.json"
+export const bootstrapNoncesFile = "bootstrap-nonces.json"
+
 /** `revocations.json` (protocol.md §8.3): certificates of a host issued before `notBefore` are void. An empty list is usual. */
 export const Revocations = Schema.Struct({
   schemaVersion: UInt32,
@@ -218,7 +224,45 @@ export const BootstrapNonces = Schema.Struct({
 export type BootstrapNonces = typeof BootstrapNonces.Type
 
 export const decodeFleetResolved = decoder(FleetResolved)
-export const decodeRolloutManifest = decoder(RolloutManifest)
+const decodeWholeManifest = decoder(RolloutManifest)
+
+/**
+ * By its schema, save that the entries of a well-formed host set are read in one loop: there are ten thousand of them, and
+ * they are nearly all of a manifest. What the loop does not take, the schema judges.
+ */
+export function decodeRolloutManifest(input: unknown): Decoded<RolloutManifest> {
+  if (!Predicate.isObject(input)) return decodeWholeManifest(input)
+  const hostSet = readHostSet(input["hostSet"])
+  if (hostSet === undefined) return decodeWholeManifest(input)
+  const rest = decodeWholeManifest({ ...input, hostSet: [] })
+  return rest.ok ? { ok: true, value: { ...rest.value, hostSet } } : rest
+}
+
+/** The entries as `HostSetEntry` decodes them, in ascending order; `undefined` when one of them is anything else. */
+function readHostSet(input: unknown): ReadonlyArray<HostSetEntry> | undefined {
+  if (!Array.isArray(input)) return undefined
+  const entries: Array<HostSetEntry> = []
+  let previous = ""
+  for (const entry of input) {
+    const read = readHostSetEntry(entry)
+    if (read === undefined || read.hostname <= previous) return undefined
+    previous = read.hostname
+    entries.push(read)
+  }
+  return entries
+}
+
+function readHostSetEntry(entry: unknown): HostSetEntry | undefined {
+  if (!Predicate.isObject(entry)) return undefined
+  const { hostname, targetClosure, waveIndex } = entry
+  const isPlain = typeof hostname === "string" && typeof waveIndex === "number" && typeof targetClosure === "string" &&
+    // A wave of 0 might be -0, which is for the schema to refuse.
+    Number.isInteger(waveIndex) && (waveIndex > 0 || Object.is(waveIndex, 0)) && waveIndex <= 4_294_967_295
+  return isPlain && isHostname(hostname) && isClosureName(targetClosure)
+    ? { hostname, waveIndex, targetClosure }
+    : undefined
+}
+
 export const decodeRevocations = decoder(Revocations)
 export const decodeBootstrapNonces = decoder(BootstrapNonces)
 

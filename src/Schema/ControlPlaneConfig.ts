@@ -5,6 +5,7 @@
  * Every option acts on something: an option that would do nothing is not declared.
  */
 import { Schema, Struct } from "effect"
+import { logFormats, logLevels } from "./Logs.ts"
 import { type ConfigProblem, type Gathered, type Option, optionsFor, type OptionTable } from "./Options.ts"
 
 const { optional, required, withDefault } = optionsFor("NIXFLEET_CP_")
@@ -22,6 +23,11 @@ const dnsSuffix = Schema.String.check(
     message: "expected a DNS name without a leading dot"
   })
 )
+const commonNames = Schema.String.check(
+  Schema.isPattern(/^[^,\u0000-\u001f\u007f]{1,64}(?:,[^,\u0000-\u001f\u007f]{1,64})*$/, {
+    message: "expected common names, separated by commas"
+  })
+)
 /** A cadence: at least 50 ms, so that a typing error cannot make a busy loop; at most 30 days. */
 const seconds = Schema.Finite.check(Schema.isBetween({ minimum: 0.05, maximum: 2_592_000 }))
 
@@ -32,6 +38,33 @@ export const controlPlaneOptions = {
   tlsKey: required("tlsKey", path, "PEM file with its private key"),
   clientCa: required("clientCa", path, "PEM file with the authorities of client certificates"),
   agentCnSuffix: required("agentCnSuffix", dnsSuffix, "what follows agent-<host>. in the common names of hosts"),
+  operatorCn: optional(
+    "operatorCn",
+    "text",
+    commonNames,
+    "common names, separated by commas, of operators whose certificates do not say that they are one, as certificates of the " +
+      "original"
+  ),
+  issuanceCaCert: optional(
+    "issuanceCaCert",
+    "text",
+    path,
+    "PEM file with the certificate of the authority that enrolls hosts and renews their certificates; unset: nobody is"
+  ),
+  issuanceCaKey: optional("issuanceCaKey", "text", path, "PEM file with its private key, mode 0600"),
+  issuanceCaSignCommand: optional(
+    "issuanceCaSignCommand",
+    "text",
+    path,
+    "instead of the key: a command for /bin/sh that signs the file $NIXFLEET_INPUT and writes the raw signature to $NIXFLEET_OUTPUT"
+  ),
+  agentCertValiditySecs: withDefault(
+    "agentCertValiditySecs",
+    "number",
+    Schema.Int.check(Schema.isBetween({ minimum: 10, maximum: 31_536_000 })),
+    2_592_000,
+    "how long a host's certificate is valid; agents renew theirs at half of it"
+  ),
   trustFile: withDefault(
     "trustFile",
     "text",
@@ -67,9 +100,16 @@ export const controlPlaneOptions = {
   logFormat: withDefault(
     "logFormat",
     "text",
-    Schema.Literals(["json", "text"]),
+    Schema.Literals(logFormats),
     "json",
-    "json: one object a line; text: for people"
+    "json: one object a line; pretty: for people"
+  ),
+  logLevel: withDefault(
+    "logLevel",
+    "text",
+    Schema.Literals(logLevels),
+    "info",
+    "least level that is logged: debug, info, warn or error"
   ),
   artifactPollSecs: withDefault("artifactPollSecs", "number", seconds, 30, "time between two looks at the releases"),
   planSecs: withDefault("planSecs", "number", seconds, 15, "time between two plans when nothing else asks for one"),
@@ -121,6 +161,32 @@ export function listenAddress(listen: string): { readonly host: string; readonly
   return { host: listen.slice(0, colon).replace(/^\[|\]$/g, ""), port: Number(listen.slice(colon + 1)) }
 }
 
+/** The names of a list that is separated by commas. */
+export const namesOf = (list: string | undefined): ReadonlyArray<string> =>
+  list === undefined ? [] : list.split(",").map((name) => name.trim())
+
+/** An authority has a certificate, and one key. */
+function issuanceProblems({ config, sourceOf }: Gathered<ControlPlaneConfig>): ReadonlyArray<ConfigProblem> {
+  const { issuanceCaCert, issuanceCaKey, issuanceCaSignCommand } = config
+  if (issuanceCaKey !== undefined && issuanceCaSignCommand !== undefined) {
+    return [{ at: sourceOf("issuanceCaSignCommand"), message: "is given instead of issuanceCaKey, and not beside it" }]
+  }
+  const hasKey = issuanceCaKey !== undefined || issuanceCaSignCommand !== undefined
+  if (issuanceCaCert !== undefined && !hasKey) {
+    return [{
+      at: sourceOf("issuanceCaCert"),
+      message: "is of no use without the authority's key: give issuanceCaKey or issuanceCaSignCommand too"
+    }]
+  }
+  if (issuanceCaCert === undefined && hasKey) {
+    return [{
+      at: sourceOf(issuanceCaKey === undefined ? "issuanceCaSignCommand" : "issuanceCaKey"),
+      message: "is of no use without the authority's certificate: give issuanceCaCert too"
+    }]
+  }
+  return []
+}
+
 /** Rules between options. */
 export function crossCheck({ config, sourceOf }: Gathered<ControlPlaneConfig>): ReadonlyArray<ConfigProblem> {
   const problems: Array<ConfigProblem> = []
@@ -139,6 +205,7 @@ export function crossCheck({ config, sourceOf }: Gathered<ControlPlaneConfig>): 
       message: "must be at most 4: a poll of 60 s has to be answered before the client gives up after 65 s"
     })
   }
+  problems.push(...issuanceProblems({ config, sourceOf }))
   if (config.recoveryGraceSecs < 2 * config.heartbeatSecs) {
     problems.push({
       at: sourceOf("recoveryGraceSecs"),

@@ -9,7 +9,7 @@
 import { Schema } from "effect"
 import { RolloutRecord } from "./HostRecord.ts"
 import { defaulted, EpochMillis, UInt32, UInt53 } from "./Primitives.ts"
-import { HostStateName, OnHealthFailure, Rejection, RolloutDigest } from "./Wire.ts"
+import { HostHold, HostStateName, OnHealthFailure, Rejection, RolloutDigest } from "./Wire.ts"
 import type { AgentEvent } from "./Wire.ts"
 
 const optional = Schema.optionalKey
@@ -84,7 +84,9 @@ export const HostSeen = Schema.Struct({
   pendingEvents: optional(UInt53),
   parkedEvents: optional(UInt53),
   /** Latest per rollout. */
-  rejections: defaulted(Schema.Array(RejectionBackoff), [])
+  rejections: defaulted(Schema.Array(RejectionBackoff), []),
+  /** What keeps the host from going forward, in its own words. */
+  held: optional(Schema.toType(HostHold))
 })
 export type HostSeen = typeof HostSeen.Type
 
@@ -181,6 +183,72 @@ export const VerifyOutcome = Schema.Struct({
 })
 export type VerifyOutcome = typeof VerifyOutcome.Type
 
+/** The signed list of revocations in force (protocol.md §8.3). */
+export const RevocationsInForce = Schema.Struct({
+  signedAt: EpochMillis,
+  hash: Schema.String,
+  revocations: Schema.Array(Schema.Struct({
+    hostname: Schema.String,
+    /** Certificates of the host that were issued earlier are void. */
+    notBefore: EpochMillis,
+    reason: optional(Schema.String),
+    revokedBy: optional(Schema.String)
+  }))
+})
+export type RevocationsInForce = typeof RevocationsInForce.Type
+
+/** The signed list of tokens that may enroll a host (protocol.md §8.4). */
+export const NoncesInForce = Schema.Struct({
+  signedAt: EpochMillis,
+  hash: Schema.String,
+  nonces: Schema.Array(
+    Schema.Struct({ nonce: Schema.String, hostname: Schema.String, expiresAt: EpochMillis })
+  )
+})
+export type NoncesInForce = typeof NoncesInForce.Type
+
+/** A token that was used: from then on it is good for this one key (D16). */
+export const NonceUse = Schema.Struct({
+  nonce: Schema.String,
+  host: Schema.String,
+  /** As tokens name keys: base64 of the SHA-256 of the raw key. */
+  fingerprint: Schema.String
+})
+export type NonceUse = typeof NonceUse.Type
+
+/** A certificate that was issued here: the audit of control-plane.md §8.3. */
+export const Issued = Schema.Struct({
+  host: Schema.String,
+  commonName: Schema.String,
+  fingerprint: Schema.String,
+  /** Hex, as certificates are shown. */
+  serial: Schema.String,
+  notBefore: EpochMillis,
+  notAfter: EpochMillis,
+  by: Schema.Union([
+    Schema.Struct({ request: Schema.Literal("enroll"), nonce: Schema.String }),
+    /** `notBefore` is that of the certificate which asked for it. */
+    Schema.Struct({ request: Schema.Literal("renew"), notBefore: EpochMillis })
+  ])
+})
+export type Issued = typeof Issued.Type
+
+/**
+ * Certificates of one host that were renewed one from the other: when the first was issued, and the last. Revoking the first
+ * revokes them all, also those that were renewed before the revocation arrived here.
+ */
+export const RenewalChain = Schema.Struct({ firstAt: EpochMillis, lastAt: EpochMillis })
+export type RenewalChain = typeof RenewalChain.Type
+
+/** Who may hold a certificate, and who was given one (control-plane.md §8). */
+export const IdentityFact = Schema.Union([
+  Schema.Struct({ fact: Schema.Literal("RevocationsInForce"), list: RevocationsInForce }),
+  Schema.Struct({ fact: Schema.Literal("NoncesInForce"), list: NoncesInForce }),
+  Schema.Struct({ fact: Schema.Literal("NonceUsed"), use: NonceUse }),
+  Schema.Struct({ fact: Schema.Literal("CertificateIssued"), issued: Issued })
+])
+export type IdentityFact = typeof IdentityFact.Type
+
 /** Beside the event's own bytes: what the journal must know to fold it again, and what became of it (D4). */
 export const EventOutcome = Schema.Struct({
   outcome: Schema.Literals(["applied", "refused"]),
@@ -211,6 +279,7 @@ export type LogEntry =
   | { readonly kind: "effect"; readonly payload: Effect }
   | { readonly kind: "gate_decision"; readonly payload: GateDecision }
   | { readonly kind: "verify_outcome"; readonly payload: VerifyOutcome }
+  | { readonly kind: "identity"; readonly payload: IdentityFact }
 
 /** A row with its place: `now` is when it was decided, epoch milliseconds. */
 export interface LogRow {
@@ -221,4 +290,4 @@ export interface LogRow {
 }
 
 /** Another major version is refused, a newer minor one opens (D1). */
-export const controlPlaneJournalVersion = { major: 1, minor: 0 } as const
+export const controlPlaneJournalVersion = { major: 1, minor: 1 } as const

@@ -4,7 +4,7 @@
  */
 import { Schema } from "effect"
 import { EpochMillis, UInt32, UInt53 } from "./Primitives.ts"
-import { OnHealthFailure, ProbeMode, ProbeStatus } from "./Wire.ts"
+import { Casualty, OnHealthFailure, ProbeMode, ProbeStatus } from "./Wire.ts"
 
 /** The present of one probe within a soak. */
 export const ProbeRecord = Schema.Struct({
@@ -96,6 +96,8 @@ const failure = {
   failure: Schema.Literals(["activation", "probes", "drift"]),
   /** Whether the closure itself was at fault: only then is it quarantined (D11). */
   closureAtFault: Schema.Boolean,
+  /** What else than its own switch or probes ended the activation; a key of its own, so that an older agent can read it. */
+  cause: Schema.optionalKey(Casualty),
   /** Absent when failed from Deferred before the policy applied (protocol.md §3.2). */
   policyApplied: Schema.optionalKey(OnHealthFailure),
   /** Failed rollbacks so far: bounds retries (D11). */

@@ -63,6 +63,8 @@ export const HostStatusEntry = Schema.Struct({
     ),
     []
   ),
+  /** What keeps the host from going forward, in its own words (D1): a full disk, for example. */
+  held: nullable(Schema.Struct({ reason: Schema.String, detail: Schema.String, since: Timestamp })),
   /** The agent's record and ours differ (D4). */
   diverged: defaulted(Schema.Boolean, false)
 })
@@ -133,9 +135,14 @@ export const EventKind = Schema.Literals([
 ])
 export type EventKind = typeof EventKind.Type
 
-/** `GET /v1/rollouts/{id}/events?limit=&after_seq=`, ascending; an unknown rollout has none. */
+/**
+ * `GET /v1/rollouts/{id}/events?limit=&after_seq=`, ascending; an unknown rollout has none. A page may hold fewer than were
+ * asked for; the last one is empty.
+ */
 export const RolloutEvents = Schema.Struct({
   rollout_id: Schema.String,
+  /** Additive: differs when the control plane's database was replaced, so that a cursor means nothing any more. */
+  log_id: omittable(Schema.String),
   events: Schema.Array(Schema.Struct({
     /** Position in the control plane's log; a cursor, not the agent's sequence number. */
     seq: UInt53,
@@ -152,7 +159,9 @@ export const ChannelView = Schema.Struct({
   name: Schema.String,
   declared_ci_commit: nullable(Schema.String),
   signed_at: nullable(Timestamp),
-  freshness_window_minutes: UInt32
+  freshness_window_minutes: UInt32,
+  /** Additive: the rollout of the release in force; `null` when no host of the channel has anything to run. */
+  rollout: Schema.optionalKey(Schema.NullOr(Schema.String))
 })
 export type ChannelView = typeof ChannelView.Type
 

@@ -12,30 +12,76 @@ export type Millis = number
 const rfc3339 =
   /^(\d{4})-(\d{2})-(\d{2})[Tt](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?([Zz]|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/
 
+const dayMs = 86_400_000
+
 /** Epoch milliseconds of an RFC 3339 instant, floored below a millisecond; `undefined` when the text is not one. */
 export function parseTimestamp(text: string): Millis | undefined {
-  const match = rfc3339.exec(text)
-  if (match === null) return undefined
-  const [, year, month, day, hour, minute, second, fraction, zone] = match
+  if (!rfc3339.test(text)) return undefined
+  // Every place is known now: reading the digits costs a tenth of what the groups of the expression would.
+  const day0 = startOfDay(number(text, 0, 4), number(text, 5, 7), number(text, 8, 10))
+  const hour = number(text, 11, 13)
+  const minute = number(text, 14, 16)
+  const second = number(text, 17, 19)
+  if (day0 === undefined || hour > 23 || minute > 59 || second > 60) return undefined
+  const fractionEnd = text.charCodeAt(19) === 0x2e ? endOfDigits(text, 20) : 19
   // A leap second is read as the last millisecond of its minute: both are legal RFC 3339, only one exists in epoch time.
-  const leap = second === "60"
-  if (Number(year) < 1970) return undefined
-  const day0 = Date.UTC(Number(year), Number(month) - 1, Number(day))
-  // `Date.UTC` rolls over (31 April is 1 May): only a day that exists reads back as it was written.
-  if (!formatTimestamp(day0).startsWith(`${year}-${month}-${day}T`)) return undefined
-  if (Number(hour) > 23 || Number(minute) > 59 || (Number(second) > 59 && !leap)) return undefined
-  const offsetMinutes = zone === "Z" || zone === "z"
-    ? 0
-    : (zone!.startsWith("-") ? -1 : 1) * (Number(zone!.slice(1, 3)) * 60 + Number(zone!.slice(4, 6)))
-  const millis = leap ? 59_999 : Number(second) * 1000 + Number((fraction ?? "").padEnd(3, "0").slice(0, 3))
-  const at = day0 + (Number(hour) * 60 + Number(minute) - offsetMinutes) * 60_000 + millis
+  const millis = second === 60 ? 59_999 : second * 1000 + thousandths(text, 20, fractionEnd)
+  const at = day0 + (hour * 60 + minute - offsetMinutes(text, fractionEnd)) * 60_000 + millis
   return at < 0 ? undefined : at
 }
 
+/** Epoch milliseconds at which a day of 1970 or later begins; `undefined` for a day that does not exist. */
+function startOfDay(year: number, month: number, day: number): Millis | undefined {
+  if (year < 1970 || month < 1 || month > 12 || day < 1) return undefined
+  const start = Date.UTC(year, month - 1, day)
+  // `Date.UTC` rolls over: a day of 29 to 31 exists when the next month begins after it.
+  return day <= 28 || start < Date.UTC(year, month, 1) ? start : undefined
+}
+
+/** The decimal number of the digits in a range. */
+function number(text: string, from: number, to: number): number {
+  let value = 0
+  for (let index = from; index < to; index++) value = value * 10 + text.charCodeAt(index) - 0x30
+  return value
+}
+
+function endOfDigits(text: string, from: number): number {
+  let at = from
+  while (text.charCodeAt(at) >= 0x30 && text.charCodeAt(at) <= 0x39) at++
+  return at
+}
+
+/** The first three digits of a fraction; 0 when the range is empty. */
+function thousandths(text: string, from: number, to: number): number {
+  const digits = Math.max(0, Math.min(to - from, 3))
+  return number(text, from, from + digits) * 10 ** (3 - digits)
+}
+
+function offsetMinutes(text: string, zoneAt: number): number {
+  const sign = text.charCodeAt(zoneAt)
+  if (sign === 0x5a || sign === 0x7a) return 0
+  const minutes = number(text, zoneAt + 1, zoneAt + 3) * 60 + number(text, zoneAt + 4, zoneAt + 6)
+  return sign === 0x2d ? -minutes : minutes
+}
+
+const twoDigits = Array.from({ length: 100 }, (_, value) => String(value).padStart(2, "0"))
+/** The day that was written last, and its text: nearly every time that is written is of today. */
+let writtenDay = { start: Number.NaN, text: "" }
+
 /** RFC 3339 UTC text with `Z` and no fraction, or three digits when they are needed (protocol.md §7.1). */
 export function formatTimestamp(at: Millis): string {
-  const text = DateTime.formatIso(DateTime.makeUnsafe(at))
-  return text.endsWith(".000Z") ? `${text.slice(0, -5)}Z` : text
+  const ofDay = at - writtenDay.start
+  // False for the first time ever, and for what is no time at all.
+  if (!(ofDay >= 0 && ofDay < dayMs)) {
+    const text = DateTime.formatIso(DateTime.makeUnsafe(at))
+    writtenDay = { start: Math.floor(at / dayMs) * dayMs, text: text.slice(0, text.indexOf("T") + 1) }
+    return text.endsWith(".000Z") ? `${text.slice(0, -5)}Z` : text
+  }
+  const seconds = Math.floor(ofDay / 1000)
+  const millis = Math.floor(ofDay) % 1000
+  const clock =
+    `${twoDigits[Math.floor(seconds / 3600)]!}:${twoDigits[Math.floor(seconds / 60) % 60]!}:${twoDigits[seconds % 60]!}`
+  return `${writtenDay.text}${clock}${millis === 0 ? "" : `.${String(millis).padStart(3, "0")}`}Z`
 }
 
 /** The last instant that RFC 3339 can write: 9999-12-31T23:59:59.999Z. */
@@ -94,6 +140,17 @@ export const ClosureName = pattern(
   /^[0-9a-z]{32,64}-[0-9A-Za-z+._?=-]{1,211}$/,
   "expected the base name of a store path: <hash>-<name>"
 )
+
+/** The same as `Hostname`, for lists of ten thousand: counting in an expression costs twice as much as comparing lengths. */
+export const isHostname = (name: string): boolean =>
+  name.length <= 253 && /^[A-Za-z0-9](?:[A-Za-z0-9._-]*[A-Za-z0-9])?$/.test(name)
+
+/** The same as `ClosureName`, for lists of ten thousand. */
+export function isClosureName(name: string): boolean {
+  const hashLength = name.indexOf("-")
+  return hashLength >= 32 && hashLength <= 64 && name.length <= hashLength + 1 + 211 &&
+    /^[0-9a-z]+-[0-9A-Za-z+._?=-]+$/.test(name)
+}
 
 /** Channel and rollout id parts; splits at the first `@` as the reference does. */
 export function splitRolloutId(rolloutId: string): { readonly channel: string; readonly ref: string } {

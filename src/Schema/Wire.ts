@@ -29,6 +29,12 @@ export const ProbeMode = Schema.Literals(["enforce", "observe", "disabled"])
 export type ProbeMode = typeof ProbeMode.Type
 export const OnHealthFailure = Schema.Literals(["halt", "rollback-and-halt"])
 export type OnHealthFailure = typeof OnHealthFailure.Type
+/**
+ * What ended an activation besides its switch and its probes (D11): the guard took the host back because the agent was gone,
+ * or the host was booted too often before the activation was settled.
+ */
+export const Casualty = Schema.Literals(["guard-fired", "boot-loop"])
+export type Casualty = typeof Casualty.Type
 export const HostStateName = Schema.Literals([
   "Pending",
   "Activating",
@@ -97,6 +103,8 @@ export const AgentEvent = Schema.Union([
     failedAt: Timestamp,
     /** Additive (D11): whether the closure was at fault; only then is it quarantined. */
     closureAtFault: omittable(Schema.Boolean),
+    /** Additive (D11): the switch itself failed when absent. */
+    cause: omittable(Casualty),
     attempt,
     seq
   }),
@@ -135,7 +143,7 @@ export const AgentEvent = Schema.Union([
     failingProbes: Schema.Array(WireId).check(Schema.isMaxLength(1024)),
     policyApplied: OnHealthFailure,
     /** Additive (D12): `sustained-failure` when absent. */
-    cause: omittable(Schema.Literals(["sustained-failure", "closure-drift"])),
+    cause: omittable(Schema.Literals(["sustained-failure", "closure-drift", ...Casualty.literals])),
     attempt,
     seq
   }),
@@ -219,6 +227,14 @@ export const Rejection = Schema.Struct({
 })
 export type Rejection = typeof Rejection.Type
 
+/** Additive: what keeps the host from going forward, whatever is dispatched (D1, house rule 8); `reason` of the catalogue. */
+export const HostHold = Schema.Struct({
+  reason: WireId,
+  detail: text(rejectionDetailLimit),
+  since: Timestamp
+})
+export type HostHold = typeof HostHold.Type
+
 /** Most digests and rejections in one heartbeat; older ones are left out first. */
 export const heartbeatListLimit = 64
 
@@ -239,7 +255,9 @@ export const HeartbeatRequest = Schema.Struct({
   boot: omittable(Schema.Boolean),
   /** Rows that wait to be delivered, and rows parked after repeated refusals that carried no verdict (D5). */
   pending_events: omittable(UInt53),
-  parked_events: omittable(UInt53)
+  parked_events: omittable(UInt53),
+  /** Absent while the host can go forward. */
+  held: omittable(HostHold)
 })
 export type HeartbeatRequest = typeof HeartbeatRequest.Type
 

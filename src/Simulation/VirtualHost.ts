@@ -5,11 +5,13 @@ import { program } from "../Agent/Program.ts"
 import { Settings, settings } from "../Agent/Settings.ts"
 import { ArtifactCache } from "../Layers/Disk/ArtifactCache.ts"
 import { Database } from "../Layers/Disk/Database.ts"
+import { DiskRoom } from "../Layers/Disk/DiskRoom.ts"
 import { MemoryDisk } from "../Layers/Disk/MemoryDisk.ts"
 import { TrustFile } from "../Layers/Disk/TrustFile.ts"
 import * as ActivatorMemory from "../Layers/Host/ActivatorMemory.ts"
 import { Facts } from "../Layers/Host/Facts.ts"
 import * as ProbesMemory from "../Layers/Host/ProbesMemory.ts"
+import { ClientCertificate } from "../Layers/Net/ClientCertificate.ts"
 import { Exchange } from "../Layers/Net/Exchange.ts"
 import { SystemdNotify } from "../Layers/SystemdNotify.ts"
 import { Supervisor } from "../Workers/Supervisor.ts"
@@ -58,6 +60,7 @@ export class VirtualHost {
     const cache = new Map<string, Uint8Array>()
     const peer = {
       commonName: `agent-${name}.${commonNameSuffix}`,
+      unit: undefined,
       notBefore: epochMs - 86_400_000,
       notAfter: epochMs + 86_400_000
     }
@@ -80,8 +83,10 @@ export class VirtualHost {
         ActivatorMemory.layer(this.hardware),
         ProbesMemory.layer(this.probes),
         ArtifactCache.layerMemory(cache),
+        ClientCertificate.layerNone,
         TrustFile.layerMemory({ bytes: trustFile }),
         Facts.layerMemory(facts),
+        DiskRoom.layerMemory({ trouble: undefined }),
         SystemdNotify.layerSilent
       )
       return Effect.flatMap(Supervisor, ({ fatal }) => fatal).pipe(Effect.provide(program.pipe(

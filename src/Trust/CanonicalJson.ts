@@ -74,19 +74,24 @@ export function canonicalBytes(
 export function canonicalText(value: Json): string {
   // ECMAScript's own text of numbers and strings is the one that RFC 8785 prescribes; only the order of members is not.
   if (value === null || typeof value !== "object") return JSON.stringify(value)
-  if (isList(value)) return `[${value.map(canonicalText).join(",")}]`
-  const members = Object.keys(value).toSorted(byCodeUnits)
-    .map((key) => `${JSON.stringify(key)}:${canonicalText(value[key]!)}`)
-  return `{${members.join(",")}}`
+  let members = ""
+  if (isList(value)) {
+    for (const member of value) members += `${members === "" ? "" : ","}${canonicalText(member)}`
+    return `[${members}]`
+  }
+  for (const key of Object.keys(value).toSorted(byCodeUnits)) {
+    members += `${members === "" ? "" : ","}${JSON.stringify(key)}:${canonicalText(value[key]!)}`
+  }
+  return `{${members}}`
 }
 
 export function encodeUtf8(text: string): Uint8Array {
   return new TextEncoder().encode(text)
 }
 
-/** Lower-case hex SHA-256; of the canonical form it is the identity of an artifact (protocol.md §8.5). */
-export function sha256Hex(bytes: Uint8Array): string {
-  return hash("sha256", bytes, "hex")
+/** Lower-case hex SHA-256, of a text that of its UTF-8; of the canonical form it is an artifact's identity (protocol.md §8.5). */
+export function sha256Hex(content: Uint8Array | string): string {
+  return hash("sha256", content, "hex")
 }
 
 function isList(value: Json): value is ReadonlyArray<Json> {
@@ -361,7 +366,8 @@ class Scanner {
   }
 
   private decoded(start: number, end: number): string {
-    return JSON.parse(this.text.slice(start, end))
+    const literal = this.text.slice(start, end)
+    return literal.includes("\\") ? JSON.parse(literal) : literal.slice(1, -1)
   }
 
   private duplicate(start: number, end: number): never {

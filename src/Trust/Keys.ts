@@ -4,7 +4,7 @@
  */
 import type { Decoded } from "../Schema/Decode.ts"
 import type { Millis } from "../Schema/Primitives.ts"
-import { decodeTrustRoots, type KeySlot, type TrustRoots } from "../Schema/Trust.ts"
+import { decodeTrustRoots, type KeySlot, type TrustedKey, type TrustRoots } from "../Schema/Trust.ts"
 import { parseStrict } from "./CanonicalJson.ts"
 import { parseKey, type VerifyKey } from "./Signature.ts"
 
@@ -13,6 +13,8 @@ export type KeyPlace = "current" | "previous" | "successor"
 
 export interface ActiveKey {
   readonly place: KeyPlace
+  /** As the trust file has it. */
+  readonly trusted: TrustedKey
   readonly key: VerifyKey
 }
 
@@ -20,7 +22,7 @@ export interface ActiveKey {
 export function activeKeys(slot: KeySlot, now: Millis): ReadonlyArray<ActiveKey> {
   const successor = slot.retireAt !== null && now < slot.retireAt ? slot.successor : null
   const places = [["current", slot.current], ["previous", slot.previous], ["successor", successor]] as const
-  return places.flatMap(([place, key]) => key === null ? [] : [{ place, key: parseKey(key) }])
+  return places.flatMap(([place, key]) => key === null ? [] : [{ place, trusted: key, key: parseKey(key) }])
 }
 
 /** The slot's successor waits and its time has come: an operator should finish the rotation (protocol.md §8.7). */

@@ -21,7 +21,7 @@ import {
 import type { Decoded } from "../Schema/Decode.ts"
 import { formatTimestamp, type Millis } from "../Schema/Primitives.ts"
 import type { Reason } from "../Schema/Reasons.ts"
-import type { KeySlot } from "../Schema/Trust.ts"
+import type { KeySlot, TrustedKey } from "../Schema/Trust.ts"
 import { canonicalText, encodeUtf8, type Json, scan, sha256Hex } from "./CanonicalJson.ts"
 import { normaliseFleet } from "./FleetAndManifests.ts"
 import { staleness } from "./Freshness.ts"
@@ -94,6 +94,11 @@ export interface VerifyRequest<A> {
   readonly windowMs: (value: A) => Millis
   /** Highest `signedAt` accepted so far in the artifact's place (D14). */
   readonly highestSignedAt: (lineage: Lineage) => Millis | undefined
+  /**
+   * An earlier acceptance in the same place. Where bytes, signature and key are still the same, what they prove is; what time,
+   * the slot and the memory say is judged anew.
+   */
+  readonly known?: Accepted<A> | undefined
 }
 
 /** Everything that later steps may use of an artifact; a value without it was not verified. */
@@ -108,6 +113,8 @@ export interface Accepted<A> {
   readonly lineage: Lineage
   /** Which key of the slot it was signed with. */
   readonly key: KeyPlace
+  /** That key, as the trust file has it. */
+  readonly signer: TrustedKey
 }
 
 export interface Refused {
@@ -124,17 +131,39 @@ export type Verdict<A> = Accepted<A> | Refused
 export function verify<A extends Signed>(request: VerifyRequest<A>): Verdict<A> {
   const keys = activeKeys(request.slot, request.now)
   if (keys.length === 0) return refused("NoTrustRoots", "no key of the release slot is active")
+  const { known } = request
+  if (known !== undefined && isUnchanged(request, known, keys)) return judge(request, known.value, known.hash, known)
   const read = readCanonical(request.bytes)
   if (!read.ok) return read
   const signer = keys.find((active) => verifies(active.key, read.canonical, request.signature))
   if (signer === undefined) return signatureRefused(keys, request.signature)
   const decoded = request.kind.decode(read.value())
   if (!decoded.ok) return refused("Parse", `not a ${request.kind.name}: ${decoded.problem}`)
-  return judge(request, decoded.value, sha256Hex(read.canonical), signer.place)
+  return judge(request, decoded.value, sha256Hex(read.canonical), { key: signer.place, signer: signer.trusted })
 }
 
+/** The same bytes, signed in the same way, with a key that still counts. */
+function isUnchanged<A>(
+  { bytes, signature }: VerifyRequest<A>,
+  known: Accepted<A>,
+  keys: ReadonlyArray<ActiveKey>
+): boolean {
+  const { key, signer } = known
+  const isActive = keys.some(({ place, trusted }) =>
+    place === key && trusted.algorithm === signer.algorithm && trusted.public === signer.public
+  )
+  return isActive && isEqual(known.signature, signature) && isEqual(known.bytes, bytes)
+}
+
+const isEqual = (a: Uint8Array, b: Uint8Array): boolean => a === b || Buffer.compare(a, b) === 0
+
 /** Steps 6 to 10 of protocol.md §8.8, and D14: what the signed content itself says about its use. */
-function judge<A extends Signed>(request: VerifyRequest<A>, value: A, hash: string, key: KeyPlace): Verdict<A> {
+function judge<A extends Signed>(
+  request: VerifyRequest<A>,
+  value: A,
+  hash: string,
+  { key, signer }: Pick<Accepted<A>, "key" | "signer">
+): Verdict<A> {
   const { kind, now, slot } = request
   if (value.schemaVersion !== artifactSchemaVersion) {
     return refused(
@@ -158,7 +187,7 @@ function judge<A extends Signed>(request: VerifyRequest<A>, value: A, hash: stri
   if (highest !== undefined && isRolledBack(highest, signedAt)) {
     return refused("RolledBack", `${when}, but ${lineage} of ${formatTimestamp(highest)} was accepted before`)
   }
-  return { ok: true, value, bytes: request.bytes, signature: request.signature, hash, signedAt, lineage, key }
+  return { ok: true, value, bytes: request.bytes, signature: request.signature, hash, signedAt, lineage, key, signer }
 }
 
 type Readable =

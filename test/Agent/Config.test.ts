@@ -194,6 +194,16 @@ describe("what is wrong", () => {
       "environment NIXFLEET_AGENT_CLIENT_KEY: --client-key needs --client-cert: a key alone names nobody"
     ],
     [
+      "a source of archives for the driver of Nix",
+      { flags: { driver: "nix" } },
+      "file /etc/agent.json key archiveSource: the nix driver takes closures from Nix's own binary caches, not from --archive-source"
+    ],
+    [
+      "a driver that there is not",
+      { flags: { driver: "guix" } },
+      "flag --driver: Expected \"auto\" | \"nix\" | \"darwin\" | \"archive\""
+    ],
+    [
       "a poll that times out before the control plane answers",
       { flags: { pollWaitSecs: "60", pollTimeoutSecs: "60" } },
       "flag --poll-timeout-secs: must be more than the poll's wait of 60 s (flag --poll-wait-secs)"
@@ -221,13 +231,20 @@ describe("what is wrong", () => {
     assert.strictEqual(good({ text }).config.controlPlaneUrl, "http://127.0.0.1:1")
   })
 
+  it("a driver of archives without their source is refused", () => {
+    const { archiveSource: _, ...rest } = required
+    const problems = problemsOf(sources({ text: JSON.stringify({ ...rest, driver: "archive" }) }))
+    assert.deepStrictEqual(problems.map(({ at }) => at), ["file /etc/agent.json key driver"])
+    assert.include(problems[0]!.message, "--archive-source")
+    assert.isUndefined(good({ text: JSON.stringify(rest) }).config.archiveSource)
+  })
+
   it("everything that is missing is named at once, with its three names", () => {
     const problems = problemsOf({ flags: {}, environment: {}, file: undefined })
     assert.deepStrictEqual(problems.map(({ at }) => at), [
       "flag --control-plane-url",
       "flag --machine-id",
-      "flag --trust-file",
-      "flag --archive-source"
+      "flag --trust-file"
     ])
     assert.include(problems[0]!.message, "environment NIXFLEET_AGENT_CP_URL or file key controlPlaneUrl")
   })

@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import type { UnnumberedEvent } from "../../src/Rollout/Host.ts"
 import { agentEventKinds, heartbeatListLimit } from "../../src/Schema/Wire.ts"
-import { Bench, day } from "../support/agentBench.ts"
+import { Bench, day, restarted } from "../support/agentBench.ts"
 import { dispatch, minute, newSystem, oldSystem, r1, r2, second, thirdSystem } from "../support/agentRig.ts"
 
 const started = (rolloutId = r1, attempt = 1) =>
@@ -425,32 +425,62 @@ describe("a soak", () => {
     bench.checkFold()
   })
 
-  it("waits for the wall clock when that was set back", () => {
+  it("is not prolonged by a wall clock that is set back, before or after a probe has passed", () => {
+    for (const passFirst of [true, false]) {
+      const bench = new Bench().pass(400 * day).soak()
+      bench.tick()
+      if (passFirst) bench.sample("pass")
+      bench.wall -= 365 * day
+      bench.pass(30 * second).tick()
+      if (!passFirst) bench.sample("pass")
+      bench.pass(29 * second).tick()
+      assert.strictEqual(bench.entry().record.state, "Soaking")
+      bench.pass(second).tick()
+      assert.strictEqual(bench.entry().record.state, "Converged")
+      bench.checkFold()
+    }
+  })
+
+  it("that ended its switch while the clock was wrong is not prolonged when it is put right, or found right at a start", () => {
+    for (const restarts of [true, false]) {
+      const bench = new Bench().pass(400 * day).soak()
+      bench.tick()
+      bench.wall -= 365 * day
+      const after = new Bench(restarts ? restarted(bench.state) : bench.state)
+      after.wall = bench.wall
+      after.monotonic = restarts ? 0 : bench.monotonic
+      after.tick()
+      after.sample("pass")
+      after.pass(59 * second).tick()
+      assert.strictEqual(after.entry().record.state, "Soaking")
+      after.pass(second).tick()
+      assert.strictEqual(after.entry().record.state, "Converged", String(restarts))
+    }
+  })
+
+  it("knows of no step in a new process: the times of before are neither moved nor taken for late", () => {
     const bench = new Bench().pass(day).soak()
-    bench.sample("pass")
-    bench.wall -= minute
-    bench.pass(90 * second).tick()
-    assert.strictEqual(bench.entry().record.state, "Soaking")
-    bench.pass(30 * second).tick()
-    assert.strictEqual(bench.entry().record.state, "Converged")
+    const after = new Bench(restarted(bench.state))
+    after.wall = bench.wall + 30 * day
+    after.monotonic = 5
+    after.tick()
+    after.pass(second).tick()
+    assert.deepStrictEqual(after.rows(), [])
   })
 
   it("that has lost its memory of the running time goes on from what was journaled", () => {
     const bench = new Bench().soak({ policy: { ...dispatch().policy, soakMs: 10 * minute } })
     bench.sample("pass")
     for (let at = 0; at < 300; at += 5) bench.pass(5 * second).tick()
-    const { lane, record, bookkeeping } = bench.entry()
+    const { record } = bench.entry()
     assert.isTrue(record.state === "Soaking" && record.soakedMs >= 4 * minute)
-    const restarted = new Bench({
-      ...bench.state,
-      rollouts: new Map([[r1, { record, bookkeeping, lane, transient: { probes: new Map() } }]])
-    })
-    restarted.wall = bench.wall + day
-    restarted.tick()
-    restarted.pass(4 * minute).tick()
-    assert.strictEqual(restarted.entry().record.state, "Soaking")
-    restarted.pass(2 * minute).tick()
-    assert.strictEqual(restarted.entry().record.state, "Converged")
+    const after = new Bench(restarted(bench.state))
+    after.wall = bench.wall + day
+    after.tick()
+    after.pass(4 * minute).tick()
+    assert.strictEqual(after.entry().record.state, "Soaking")
+    after.pass(2 * minute).tick()
+    assert.strictEqual(after.entry().record.state, "Converged")
   })
 })
 
@@ -489,20 +519,52 @@ describe("drift", () => {
 })
 
 describe("a step of the wall clock while a probe fails", () => {
-  it("does not make the failure a sustained one; the threshold is waited out once more", () => {
-    const bench = new Bench().soak()
-    bench.tick()
-    bench.sample("fail")
-    bench.wall += 60 * minute
-    for (let at = 0; at < 25; at += 5) {
-      bench.pass(5 * second).tick()
+  it.each([60, -60, 525_600, -525_600])(
+    "of %i min neither ends the wait for the threshold nor prolongs it",
+    (minutes) => {
+      const bench = new Bench().pass(400 * day).soak()
+      bench.tick()
       bench.sample("fail")
-      assert.strictEqual(bench.entry().record.state, "Soaking", `${at} s`)
+      bench.wall += minutes * minute
+      for (let at = 0; at < 25; at += 5) {
+        bench.pass(5 * second).tick()
+        bench.sample("fail")
+        assert.strictEqual(bench.entry().record.state, "Soaking", `${at} s`)
+      }
+      bench.pass(5 * second)
+      bench.sample("fail")
+      assert.strictEqual(bench.entry().record.state, "Failed")
+      bench.checkFold()
     }
-    bench.pass(15 * second).tick()
-    assert.strictEqual(bench.entry().record.state, "Failed")
-    bench.checkFold()
-  })
+  )
+})
+
+describe("deadlines when the wall clock steps", () => {
+  it.each([60, -60, 525_600, -525_600])(
+    "of %i min: neither a deferral nor the fetch comes earlier or later",
+    (minutes) => {
+      const start = 400 * day
+      const bench = new Bench().pass(start)
+      bench.accept(dispatch({ receivedAt: start, dispatchedAt: start, soakDueAt: start + minute }))
+      bench.tick()
+      bench.wall += minutes * minute
+      bench.pass(second).tick()
+      const activating = bench.entry().record
+      assert.strictEqual(activating.state === "Activating" && bench.wall - activating.dispatchAckedAt, second)
+      bench.accept({
+        _tag: "Settled",
+        rolloutId: r1,
+        at: bench.wall,
+        event: { kind: "ActivationDeferred", component: "system", deferredAt: bench.wall, attempt: 1 }
+      })
+      bench.wall -= minutes * minute
+      bench.pass(7 * day - second).tick()
+      assert.strictEqual(bench.entry().record.state, "Deferred")
+      bench.pass(second).tick()
+      assert.strictEqual(bench.entry().record.state, "Failed")
+      bench.checkFold()
+    }
+  )
 })
 
 describe("retention", () => {

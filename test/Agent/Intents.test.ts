@@ -36,7 +36,7 @@ describe("applying", () => {
       apply({ _tag: "Ring", slot: "heartbeat" })
       apply({
         _tag: "Tell",
-        notice: { level: "warning", message: "event refused", fields: { reason: "invariant", seq: 4 } }
+        entry: { level: "warn", message: "event refused", fields: { reason: "invariant", seq: 4 } }
       })
       yield* (yield* Intents).heartbeat.rung
       yield* settled

@@ -69,7 +69,7 @@ function story(plane: Plane): void {
   again.rollsBack(plane)
   plane.publish(r3)
   const aborted = plane.park("h1")
-  plane.offer({ _tag: "Unparked", host: "h1", waiterId: aborted, outcome: "aborted" })
+  plane.offer({ _tag: "Unparked", host: "h1", waiterId: aborted })
   plane.poll("h1")
   plane.heartbeat("h2", {
     rejections: [{ rollout_id: idOf(r3), reason: "stale", detail: "old", at: plane.now }]

@@ -29,6 +29,7 @@ describe("Views (W24)", () => {
         return artifacts === undefined ? assert.fail("no artifacts") : { ...artifacts, manifests: new Map() }
       })()
     })
+    assert.isNull(Views.channel(plane.state, "stable")?.rollout, "nothing of the channel is to be rolled out")
     assert.deepInclude(statusOf(plane, "h2"), {
       channel: "stable",
       declaredClosureHash: closureOf("a1", "h2"),
@@ -106,7 +107,8 @@ describe("Views (W24)", () => {
       name: "stable",
       declared_ci_commit: "a1",
       signed_at: start,
-      freshness_window_minutes: 180
+      freshness_window_minutes: 180,
+      rollout: id
     })
     assert.isUndefined(Views.channel(plane.state, "constructor"))
   })

@@ -360,9 +360,16 @@ describe("guards of a soak (D12)", () => {
     const due = seconds(5) + policy.soakMs
     assert.strictEqual(guard(ready(), at(due - 1)), "soak-due")
     assert.strictEqual(accepted(ready(), at(due)).record.state, "Converged")
-    const later = ready({ soakDueAt: minutes(20) })
-    assert.strictEqual(guard(later, at(minutes(20) - 1)), "soak-due")
-    assert.strictEqual(accepted(later, at(minutes(20))).record.state, "Converged")
+    const later = ready({ soakDueAt: due + 9_000 })
+    assert.strictEqual(guard(later, at(due + 8_999), { now: due + 9_000 }), "soak-due")
+    assert.strictEqual(accepted(later, at(due + 9_000), { now: due + 9_000 }).record.state, "Converged")
+  })
+
+  it("does not wait for a control plane whose clock is ahead", () => {
+    const due = seconds(5) + policy.soakMs
+    const ahead = ready({ soakDueAt: due + 60_001 })
+    assert.strictEqual(guard(ahead, at(due - 1)), "soak-due")
+    assert.strictEqual(accepted(ahead, at(due)).record.state, "Converged")
   })
 
   it("a clock step cannot end a soak: running time counts", () => {

@@ -7,9 +7,10 @@ import {
   encodeBootstrapNonces,
   encodeFleetResolved,
   encodeRevocations,
-  encodeRolloutManifest
+  encodeRolloutManifest,
+  RolloutManifest
 } from "../../src/Schema/Artifacts.ts"
-import type { Decoded } from "../../src/Schema/Decode.ts"
+import { type Decoded, decoder } from "../../src/Schema/Decode.ts"
 import { decodeTrustMemory } from "../../src/Schema/Trust.ts"
 import { closure, fleetJson, manifestJson, meta } from "../support/artifacts.ts"
 
@@ -149,4 +150,47 @@ it("a trust memory with a time that is none is refused", () => {
   assert.isTrue(decodeTrustMemory({ "fleet": 1, "manifest:stable": 2 }).ok)
   assertRefused(decodeTrustMemory({ fleet: "1" }), "fleet")
   assertRefused(decodeTrustMemory({ fleet: -1 }), "fleet")
+})
+
+describe("the host set of a manifest", () => {
+  const entry = (hostname: unknown, change: Readonly<Record<string, unknown>> = {}) => ({
+    hostname,
+    waveIndex: 0,
+    targetClosure: closure("0", "a"),
+    ...change
+  })
+  const inherited: unknown = Object.create(entry("a"))
+  const sets: ReadonlyArray<readonly [string, unknown]> = [
+    ["empty", []],
+    ["ascending", [entry("a"), entry("b", { waveIndex: 4_294_967_295 })]],
+    ["unknown fields", [entry("a", { more: 1 })]],
+    ["the same host twice", [entry("a"), entry("a")]],
+    ["descending", [entry("b"), entry("a")]],
+    ["by code units", [entry("B"), entry("a")]],
+    ["an empty name", [entry("")]],
+    ["a name of another type", [entry(1)]],
+    ["no name", [{ waveIndex: 0, targetClosure: closure("0", "a") }]],
+    ["inherited fields", [inherited]],
+    ["a bad name", [entry("a"), entry("-b")]],
+    ["a bad closure", [entry("a", { targetClosure: "/nix/store/x" })]],
+    ["a wave of -0", [entry("a", { waveIndex: -0 })]],
+    ["a wave of -1", [entry("a", { waveIndex: -1 })]],
+    ["half a wave", [entry("a", { waveIndex: 0.5 })]],
+    ["a wave beyond 32 bits", [entry("a", { waveIndex: 4_294_967_296 })]],
+    ["a wave as text", [entry("a", { waveIndex: "0" })]],
+    ["null", null],
+    ["an entry of null", [null]],
+    ["an object", {}]
+  ]
+  const decodeBySchema = decoder(RolloutManifest)
+
+  it.each(sets)("%s: the same as by the schema, problem included", (_, hostSet) => {
+    const manifest = { ...manifestJson(), hostSet }
+    assert.deepStrictEqual(decodeRolloutManifest(manifest), decodeBySchema(manifest))
+  })
+
+  it.each([undefined, null, 1, "x", [], { ...manifestJson(), channel: 1 }, { ...manifestJson(), hostSet: undefined }])(
+    "around it: %j",
+    (value) => assert.deepStrictEqual(decodeRolloutManifest(value), decodeBySchema(value))
+  )
 })

@@ -76,6 +76,7 @@ describe("the control plane's configuration", () => {
     ["a suffix with a leading dot", { agentCnSuffix: ".fleet.example" }, /without a leading dot/],
     ["a switch as text", { strict: "true" }, /key strict: expected true or false/],
     ["an unknown log format", { logFormat: "xml" }, /key logFormat/],
+    ["an unknown log level", { logLevel: "loud" }, /key logLevel/],
     ["an unknown key", { tlsKeey: "x" }, /key tlsKeey: unknown key/],
     ["a token for a directory", { releasesTokenFile: "/t" }, /key releasesTokenFile: a token is only sent over https/],
     [

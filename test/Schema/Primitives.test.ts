@@ -7,6 +7,9 @@ import {
   formatTimestamp,
   Hostname,
   Int32,
+  isClosureName,
+  isHostname,
+  lastMillis,
   nullable,
   omittable,
   parseTimestamp,
@@ -68,6 +71,25 @@ describe("timestamps", () => {
     assert.strictEqual(formatTimestamp(Date.UTC(2026, 5, 1, 8, 0, 9, 250)), "2026-06-01T08:00:09.250Z")
   })
 
+  it("are those of the language's own clock, day by day and back and forth", () => {
+    const dayMs = 86_400_000
+    for (let day = 0; day < 60_000; day += 13) {
+      const at = day * dayMs + (day * 7_919 + day % 1000) % dayMs
+      const iso = new Date(at).toISOString()
+      const text = iso.replace(".000Z", "Z")
+      assert.strictEqual(formatTimestamp(at), text)
+      assert.strictEqual(formatTimestamp(at), text, "the same day again")
+      assert.strictEqual(parseTimestamp(text), at)
+      const [year, month] = iso.split("-")
+      const last = new Date(Date.UTC(Number(year), Number(month), 0)).getUTCDate()
+      for (const end of [28, 29, 30, 31]) {
+        assert.strictEqual(parseTimestamp(`${year}-${month}-${end}T00:00:00Z`) !== undefined, end <= last)
+      }
+    }
+    assert.strictEqual(formatTimestamp(lastMillis), "9999-12-31T23:59:59.999Z")
+    assert.throws(() => formatTimestamp(Number.NaN))
+  })
+
   it("refuses what RFC 3339 cannot write", () => {
     assert.isFalse(accepts(Timestamp, "9999-12-31T23:59:59-23:59"))
     assert.isFalse(accepts(Timestamp, 1_780_000_000_000))
@@ -75,6 +97,28 @@ describe("timestamps", () => {
 })
 
 describe("identifiers", () => {
+  it("are judged alike with and without the schema", () => {
+    const closure = (hash: number, name: number) => `${"a".repeat(hash)}-${"n".repeat(name)}`
+    const lengths = [0, 1, 31, 32, 33, 63, 64, 65, 210, 211, 212, 252, 253, 254]
+    const names = [
+      ...lengths.map((length) => "h".repeat(length)),
+      ...lengths.flatMap((hash) => lengths.map((name) => closure(hash, name))),
+      ...["", "-", ".a", "a.", "a-", "_a", "a_b", "A.b", "a b", "a\n", "ä", "a/b", "a\u0000"].flatMap((name) => [
+        name,
+        `${"a".repeat(32)}-${name}`,
+        `${"a".repeat(31)}${name}-x`,
+        `${"a".repeat(32)}-x${name}`
+      ]),
+      `${"A".repeat(32)}-x`,
+      `${"a".repeat(32)}-x-y?=+`,
+      `-${"a".repeat(32)}-x`
+    ]
+    for (const name of names) {
+      assert.strictEqual(isHostname(name), accepts(Hostname, name), name)
+      assert.strictEqual(isClosureName(name), accepts(ClosureName, name), name)
+    }
+  })
+
   it.each(["a", "edge-07", "edge-07.example.org", "A_b"])(
     "host name %s",
     (name) => assert.isTrue(accepts(Hostname, name))

@@ -352,3 +352,57 @@ describe("no going back", () => {
 it("every verdict has a name in the catalogue", () => {
   for (const reason of Object.values(verifyReasons)) assert.isTrue(Object.hasOwn(reasons, reason))
 })
+
+describe("an artifact that was accepted before", () => {
+  const artifact = signed(manifestJson())
+  const counted = () => {
+    const counts = { decoded: 0 }
+    const kind: typeof manifestKind = {
+      ...manifestKind,
+      decode: (value) => {
+        counts.decoded += 1
+        return manifestKind.decode(value)
+      }
+    }
+    return { counts, kind }
+  }
+  const first = check(manifestKind, artifact)
+  if (!first.ok) throw new Error(first.detail)
+
+  it("is not decoded again while bytes, signature and key are the same", () => {
+    const { counts, kind } = counted()
+    const same = { bytes: Uint8Array.from(artifact.bytes), signature: Uint8Array.from(artifact.signature) }
+    const again = check(kind, same, { known: first })
+    assert.strictEqual(counts.decoded, 0)
+    assert.deepStrictEqual({ ...again, bytes: artifact.bytes, signature: artifact.signature }, { ...first })
+  })
+
+  it("is judged anew by time, slot and memory", () => {
+    const again = (overrides: Partial<VerifyRequest<typeof first.value>>) =>
+      nameOf(check(manifestKind, artifact, { known: first, ...overrides }))
+    assert.strictEqual(again({ now: signedAt + hours(4) }), "Stale")
+    assert.strictEqual(again({ now: signedAt - hours(1) }), "FutureDated")
+    assert.strictEqual(again({ slot: slot({ rejectBefore: signedAt + 1 }) }), "RejectedBeforeTimestamp")
+    assert.strictEqual(again({ highestSignedAt: () => signedAt + 1 }), "RolledBack")
+    assert.strictEqual(again({ slot: slot({ current: null }) }), "NoTrustRoots")
+    assert.strictEqual(again({ slot: slot({ current: otherKey }) }), "BadSignature")
+    assert.strictEqual(
+      again({ slot: slot({ current: null, successor: releaseKey, retireAt: signedAt }) }),
+      "NoTrustRoots"
+    )
+    assert.strictEqual(again({ slot: slot({ current: otherKey, previous: releaseKey }) }), "ok")
+  })
+
+  it("is verified when a byte of it or of its signature differs", () => {
+    const { counts, kind } = counted()
+    const other = signed(manifestJson({ displayName: "another" }))
+    assert.strictEqual(nameOf(check(kind, { ...artifact, bytes: other.bytes }, { known: first })), "BadSignature")
+    assert.strictEqual(
+      nameOf(check(kind, { ...artifact, signature: other.signature }, { known: first })),
+      "BadSignature"
+    )
+    const verdict = check(kind, other, { known: first })
+    assert.isTrue(verdict.ok && verdict.value.displayName === "another")
+    assert.strictEqual(counts.decoded, 1)
+  })
+})

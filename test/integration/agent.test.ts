@@ -84,7 +84,7 @@ describe("an agent at a control plane", () => {
       Effect.gen(function*() {
         const fleet = yield* makeFleet({ hosts: [host] })
         const agent = yield* fleet.agent(host)
-        yield* agent.line((line) => line.annotations["reason"] === "control-plane-unreachable")
+        yield* agent.line((line) => line["reason"] === "control-plane-unreachable")
         const before = performance.now()
         assert.deepStrictEqual(yield* fleet.end(agent, "SIGTERM"), { code: 0, signal: null })
         assert.isBelow(performance.now() - before, 2000)
@@ -94,7 +94,7 @@ describe("an agent at a control plane", () => {
       Effect.gen(function*() {
         const fleet = yield* makeFleet({ hosts: [host] })
         const first = yield* fleet.agent(host)
-        yield* first.line((line) => line.annotations["reason"] === "control-plane-unreachable")
+        yield* first.line((line) => line["reason"] === "control-plane-unreachable")
         const second = yield* fleet.agent(host)
         assert.deepStrictEqual(yield* second.ended, { code: 78, signal: null })
         assert.include(second.errors(), `is in use by process ${first.process.pid}`)
@@ -126,7 +126,7 @@ describe("an agent that is killed", () => {
         yield* fleet.controlPlane
         const agent = yield* fleet.agent(host, { archiveSource: source.url })
         const id = fleet.publish("01", { [host]: closure })
-        yield* agent.line((line) => line.annotations["reason"] === "fetch-failed")
+        yield* agent.line((line) => line["reason"] === "fetch-failed")
         assert.strictEqual(fleet.record(host, id)?.state, "Activating")
         yield* fleet.end(agent, "SIGKILL")
         source.available = true

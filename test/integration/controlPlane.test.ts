@@ -17,6 +17,7 @@ import { closure, seedOf, signed } from "../support/artifacts.ts"
 import { agentSuffix, Certificates } from "../support/certificates.ts"
 import { peer, ready } from "../support/controlPlanePeer.ts"
 import { launch, messageOf, publish, site, start } from "../support/controlPlaneProcess.ts"
+import { assertLines } from "../support/logLines.ts"
 import { post, textOf } from "../support/tls.ts"
 
 describe("the control plane as a process", () => {
@@ -145,6 +146,7 @@ describe("the control plane as a process", () => {
         assert.deepStrictEqual(ended, { code: 0, signal: null })
         for (const { headers, status } of answers) assert.deepStrictEqual([status, headers["retry-after"]], [503, "5"])
         assert.isDefined(running.log.find((line) => messageOf(line).includes("stopped because it was told to")))
+        assertLines(running.log)
       }))
 
     it.effect("killed in the middle, it goes on from its journal", () =>
@@ -188,10 +190,11 @@ describe("the control plane as a process", () => {
         yield* ready(operator.get("/v1/fleet.resolved"))
         const forged = signed({ hosts: {} }, seedOf("somebody else"))
         writeFileSync(join(here.releases, "fleet.resolved.json"), forged.bytes)
-        const line = yield* running.line((found) => found.annotations["reason"] === "bad-signature")
-        assert.strictEqual(line.annotations["artifact"], "fleet.resolved")
+        const line = yield* running.line((found) => found["reason"] === "bad-signature")
+        assert.strictEqual(line["artifact"], "fleet.resolved")
         publish(here, Date.now() - 3_600_000)
-        yield* running.line((found) => found.annotations["reason"] === "rolled-back")
+        yield* running.line((found) => found["reason"] === "rolled-back")
+        assertLines(running.log)
         assert.deepStrictEqual(Buffer.from((yield* operator.get("/v1/fleet.resolved")).body), Buffer.from(fleet))
       }))
 

@@ -162,7 +162,7 @@ describe("events at a real control plane", () => {
           (db) => Effect.sync(() => db.close())
         )
         const sending = yield* Effect.forkChild(Effect.result(agent.event(rolloutId, started)))
-        yield* program.line((line) => line.annotations["reason"] === "database-locked")
+        yield* program.line((line) => line["reason"] === "database-locked")
         assert.isUndefined(sending.pollUnsafe(), "nobody is told before it is durable")
         program.process.kill("SIGKILL")
         yield* program.ended

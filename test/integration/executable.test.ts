@@ -11,6 +11,7 @@ import { Certificates } from "../support/certificates.ts"
 import { temporaryDirectory } from "../support/directories.ts"
 import { buildExecutable } from "../support/executable.ts"
 import { eventually, eventuallyIs, type Fleet, makeFleet, noting, runs } from "../support/fleet.ts"
+import { assertLines } from "../support/logLines.ts"
 
 // Real processes with real back-off, and two builds.
 vi.setConfig({ testTimeout: 180_000 })
@@ -73,10 +74,10 @@ describe("the executable", () => {
         const good = yield* fleet.pack("good", noting(note))
         const slow = yield* fleet.pack("slow", noting(note, "sleep 2"))
         const bad = yield* fleet.pack("bad", noting(note, "exit 1"))
-        yield* fleet.controlPlane
+        const controlPlane = yield* fleet.controlPlane
         const agent = yield* fleet.agent(host)
-        const starting = yield* agent.line((line) => line.annotations["machineId"] === host)
-        assert.strictEqual(starting.annotations["version"], version)
+        const starting = yield* agent.line((line) => line["hostname"] === host)
+        assert.strictEqual(starting["version"], version)
 
         yield* settledAs(fleet, fleet.publish("01", { [host]: good }), "Converged")
         assert.strictEqual(fleet.current(host), good)
@@ -93,6 +94,8 @@ describe("the executable", () => {
         assert.strictEqual(fleet.current(host), slow)
         assert.deepStrictEqual(yield* fleet.end(again, "SIGTERM"), { code: 0, signal: null })
         assert.strictEqual(again.errors(), "")
+        assertLines([...agent.log, ...again.log, ...controlPlane.log])
+        assert.isTrue(agent.log.every((line) => line["hostname"] === host))
       }))
   })
 })

@@ -298,7 +298,7 @@ describe("starting", () => {
         const { configured } = yield* host
         for (const verb of [["run"], []]) {
           const running = yield* launch([...verb, "--config", configured()], {}, agent)
-          yield* running.line((line) => line.annotations["reason"] === "control-plane-unreachable")
+          yield* running.line((line) => line["reason"] === "control-plane-unreachable")
           running.process.kill("SIGTERM")
           assert.deepStrictEqual(yield* running.ended, { code: 0, signal: null })
           assert.isTrue(running.log.some((line) => messageOf(line) === "the agent starts"))
@@ -315,7 +315,7 @@ describe("starting", () => {
             const line = yield* running.line((one) => messageOf(one) === "the agent starts")
             running.process.kill("SIGKILL")
             yield* running.ended
-            return line.annotations["machineId"]
+            return line["hostname"]
           })
         const file = { NIXFLEET_AGENT_CONFIG: config }
         assert.strictEqual(yield* starting([], file), "from-file")

@@ -3,6 +3,8 @@
  * alone, with its whole history: `NIXFLEET_SEED=7 npx vitest run test/simulation/Story.test.ts`.
  */
 import { assert, describe, it } from "@effect/vitest"
+import { logTargets } from "../../src/Schema/Logs.ts"
+import { reasons } from "../../src/Schema/Reasons.ts"
 import { type Outcome, play } from "../../src/Simulation/Story.ts"
 
 const only = process.env["NIXFLEET_SEED"]
@@ -20,12 +22,23 @@ const report = ({ history, lasted, problems, seed }: Outcome): string =>
     `replay: NIXFLEET_SEED=${seed} npx vitest run test/simulation/Story.test.ts`
   ].join("\n")
 
+/** Lines of a program's log that do not say who speaks, or not why something is wrong. */
+const unexplained = (history: ReadonlyArray<string>): ReadonlyArray<string> =>
+  history.filter((entry) => {
+    const [, level, fields] = /^ *[\d.]+ \S+ +(INFO|WARN|ERROR|FATAL) .*?(\{.*\})$/.exec(entry) ?? []
+    if (fields === undefined) return false
+    const { reason, target }: { readonly reason?: string; readonly target?: string } = JSON.parse(fields)
+    const isWrong = level !== "INFO" || reason !== undefined
+    return !Object.hasOwn(logTargets, target ?? "") || isWrong && !Object.hasOwn(reasons, reason ?? "")
+  })
+
 describe("a history in which everything goes wrong that may", () => {
   const faults = new Map<string, number>()
   for (const seed of seeds) {
     it(`seed ${seed} keeps every promise, and is the same the second time`, () => {
       const first = play(seed)
       if (first.problems.length > 0) assert.fail(report(first))
+      assert.deepStrictEqual(unexplained(first.history), [])
       assert.strictEqual(play(seed).hash, first.hash, `seed ${seed}: two runs differ`)
       for (const [kind, times] of Object.entries(first.faults)) faults.set(kind, (faults.get(kind) ?? 0) + times)
     })

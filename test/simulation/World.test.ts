@@ -107,7 +107,7 @@ describe("a process", () => {
 
 describe("the network", () => {
   const request: ExchangeRequest = { method: "POST", path: "/x", headers: {}, body: new Uint8Array(10) }
-  const peer = { commonName: "agent-a.fleet.test", notBefore: 0, notAfter: Infinity }
+  const peer = { commonName: "agent-a.fleet.test", unit: undefined, notBefore: 0, notAfter: Infinity }
 
   /** One exchange in the given weather: how it ended, when, and how often the server acted. */
   const exchange = (weather: Partial<Weather>, options: {

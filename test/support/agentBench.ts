@@ -5,6 +5,7 @@ import { fold } from "../../src/Agent/Fold.ts"
 import type { Activate, Answer, Input, ProbeSample } from "../../src/Agent/Input.ts"
 import type { RolloutEntry, State } from "../../src/Agent/State.ts"
 import type { Write } from "../../src/Agent/Write.ts"
+import { omit } from "../../src/Rollout/host/Model.ts"
 import type { Row } from "../../src/Schema/AgentJournal.ts"
 import { wireEventOf } from "../../src/Schema/AgentJournal.ts"
 import type { AgentEvent } from "../../src/Schema/Wire.ts"
@@ -20,6 +21,15 @@ export const emptyState: State = {
   rejections: new Map(),
   trust: new Map(),
   observedSince: 0
+}
+
+/** What a new process finds: all that is not durable is gone. */
+export function restarted(state: State): State {
+  const rollouts = [...state.rollouts].map(([id, { bookkeeping, lane, record }]): [string, RolloutEntry] => [
+    id,
+    { record, bookkeeping, lane, transient: { probes: new Map() } }
+  ])
+  return { ...omit(state, ["clock", "observed"]), observedSince: 0, rollouts: new Map(rollouts) }
 }
 
 export class Bench {

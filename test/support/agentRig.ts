@@ -15,6 +15,7 @@ import { Settings, settings } from "../../src/Agent/Settings.ts"
 import { AgentState, type Folded, type RolloutEntry } from "../../src/Agent/State.ts"
 import { type GuardVerdict, SwitchGuard } from "../../src/Agent/SwitchGuard.ts"
 import { Database } from "../../src/Layers/Disk/Database.ts"
+import { DiskRoom, type DiskTrouble } from "../../src/Layers/Disk/DiskRoom.ts"
 import { MemoryDisk } from "../../src/Layers/Disk/MemoryDisk.ts"
 import { Activator } from "../../src/Layers/Host/Activator.ts"
 import { type HostScript, layer as memoryActivator, MemoryHost } from "../../src/Layers/Host/ActivatorMemory.ts"
@@ -88,7 +89,7 @@ const steppedClock = (clock: Clock.Clock, stepMs: () => number): Clock.Clock => 
 }
 
 /** What a body can ask for. */
-export type Parts = Inbox | AgentState | Intents | Journal | Activator | Probes | Settings | SwitchGuard
+export type Parts = Inbox | AgentState | Intents | Journal | Activator | Probes | Settings | SwitchGuard | DiskRoom
 
 const workers: ReadonlyArray<Effect.Effect<never, never, Parts>> = [activation, advanceTicker, probe]
 
@@ -99,6 +100,8 @@ export class Rig {
   readonly probes: MemoryProbes
   /** What the question before each switch is answered. */
   guard: GuardVerdict
+  /** What is wrong with the host's disks. */
+  readonly room: { trouble: DiskTrouble | undefined } = { trouble: undefined }
   /** How far the wall clock of the agent was stepped. */
   wallStepMs = 0
   private readonly options: RigOptions
@@ -127,6 +130,7 @@ export class Rig {
       core.pipe(Layer.provideMerge(journal), Layer.provideMerge(Settings.layer(config))),
       memoryActivator(this.host),
       memoryProbes(this.probes),
+      DiskRoom.layerMemory(this.room),
       SwitchGuard.layerOf(() => this.guard)
     )
   }

@@ -3,10 +3,18 @@ import { Context, Effect, Layer } from "effect"
 import type { Api } from "../../src/ControlPlane/Api/Api.ts"
 import { makeHandler } from "../../src/ControlPlane/Api/Handler.ts"
 import type { Busy } from "../../src/ControlPlane/Inbox.ts"
-import type { EventAnswer, HeartbeatAnswer, Input, Verified, VerifiedArtifacts } from "../../src/ControlPlane/Input.ts"
+import type {
+  EventAnswer,
+  HeartbeatAnswer,
+  Input,
+  IssuanceAnswer,
+  Verified,
+  VerifiedArtifacts
+} from "../../src/ControlPlane/Input.ts"
 import { emptyState, type State } from "../../src/ControlPlane/State.ts"
 import { Waiters } from "../../src/ControlPlane/Waiters.ts"
 import type { ExchangeHandler, ExchangeRequest, ExchangeResponse, Peer } from "../../src/Layers/Net/Exchange.ts"
+import { operatorUnit } from "../../src/Schema/Identity.ts"
 import { type ArtifactKind, fleetKind, manifestKind, type Signed, verify } from "../../src/Trust/Verify.ts"
 import { commit, fleetJson, manifestJson, signed, signedAt, slot } from "./artifacts.ts"
 import { utf8 } from "./tls.ts"
@@ -17,12 +25,13 @@ const farAhead = 4_000_000_000_000
 
 export const peerNamed = (commonName: string | undefined, validity: Partial<Peer> = {}): Peer => ({
   commonName,
+  unit: undefined,
   notBefore: longAgo,
   notAfter: farAhead,
   ...validity
 })
 export const agent = (host: string) => peerNamed(`agent-${host}.${suffix}`)
-export const operator = peerNamed("operator-ada")
+export const operator = peerNamed("operator-ada", { unit: operatorUnit })
 
 function verified<A extends Signed>(kind: ArtifactKind<A>, json: ReturnType<typeof fleetJson>): Verified<A> {
   const verdict = verify({
@@ -54,8 +63,9 @@ export interface ApiRig {
   state: State
   eventAnswer: Effect.Effect<EventAnswer | Busy>
   heartbeatAnswer: Effect.Effect<HeartbeatAnswer | Busy>
+  issuanceAnswer: Effect.Effect<IssuanceAnswer | Busy>
   room: boolean
-  readonly call: (request: ExchangeRequest, peer?: Peer) => Effect.Effect<ExchangeResponse>
+  readonly call: (request: ExchangeRequest, peer?: Peer, address?: string) => Effect.Effect<ExchangeResponse>
 }
 
 export const apiRig = Effect.fnUntraced(function*(overrides: Partial<Api> = {}) {
@@ -67,11 +77,13 @@ export const apiRig = Effect.fnUntraced(function*(overrides: Partial<Api> = {}) 
     state: { ...emptyState("db"), artifacts },
     eventAnswer: Effect.succeed({ _tag: "Applied" }),
     heartbeatAnswer: Effect.succeed({ _tag: "Heartbeat", response: { bootstrap_rollouts: [] } }),
+    issuanceAnswer: Effect.succeed({ _tag: "Granted" }),
     room: true,
     handler: makeHandler({
       inbox: {
         event: (input) => Effect.suspend(() => (offered.push(input), rig.eventAnswer)),
         heartbeat: (input) => Effect.suspend(() => (offered.push(input), rig.heartbeatAnswer)),
+        issuance: (input) => Effect.suspend(() => (offered.push(input), rig.issuanceAnswer)),
         offer: (input) => rig.room && offered.push(input) > 0
       },
       waiters,
@@ -84,12 +96,16 @@ export const apiRig = Effect.fnUntraced(function*(overrides: Partial<Api> = {}) 
         channel: () => undefined
       },
       eventLog: ({ rolloutId }) => Effect.succeed({ rollout_id: rolloutId, events: [] }),
+      metrics: Effect.succeed(""),
+      issuance: undefined,
+      tokenKeys: Effect.succeed(slot()),
+      operatorNames: new Set(),
       agentSuffix: suffix,
       strict: false,
       version: "0.0.0-test",
       ...overrides
     }),
-    call: (request, peer) => rig.handler(request, peer)
+    call: (request, peer, address) => rig.handler(request, peer, address)
   }
   return rig
 })

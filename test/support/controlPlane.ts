@@ -194,10 +194,10 @@ export class Plane {
     this.offer({ _tag: "ArtifactsVerified", artifacts: unitOf(...releases) })
   }
 
-  /** Parks a poll; gives the waiter's id. */
-  park(host: string, capabilities: Capabilities = capable): number {
+  /** Parks a poll, with a certificate that was issued then; gives the waiter's id. */
+  park(host: string, capabilities: Capabilities = capable, issuedAt = 0): number {
     const waiterId = this.#nextWaiter++
-    this.offer({ _tag: "Parked", host, waiterId, capabilities, until: this.now + 60_000 })
+    this.offer({ _tag: "Parked", host, waiterId, capabilities, issuedAt, until: this.now + 60_000 })
     return waiterId
   }
 
@@ -213,7 +213,7 @@ export class Plane {
   poll(host: string, capabilities: Capabilities = capable): DispatchResponse | undefined {
     const waiterId = this.park(host, capabilities)
     const answer = this.answerTo(waiterId)
-    if (answer === undefined) this.offer({ _tag: "Unparked", host, waiterId, outcome: "delivered" })
+    if (answer === undefined) this.offer({ _tag: "Unparked", host, waiterId })
     return answer?._tag === "Dispatch" ? answer.dispatch : undefined
   }
 

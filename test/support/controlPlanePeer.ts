@@ -1,5 +1,6 @@
 /** One peer of a real control plane: a certificate of its own, and the requests of agents and operators. */
 import { Effect, Layer, Schedule, Schema } from "effect"
+import type { PemFiles } from "../../examples/certificates.ts"
 import { Exchange, type ExchangeRequest, type SendOptions } from "../../src/Layers/Net/Exchange.ts"
 import * as TlsClient from "../../src/Layers/Net/TlsClient.ts"
 import { formatTimestamp } from "../../src/Schema/Primitives.ts"
@@ -12,16 +13,22 @@ const ours = { [protocolHeader]: "1", [capabilitiesHeader]: allCapabilities.join
 
 /** A host of this name, or an operator; announces all of our capabilities. */
 export const peer = Effect.fnUntraced(function*(port: number, name: string, role: "agent" | "operator") {
-  const { authority, caFile, write } = yield* Certificates
-  const files = write(
+  const { authority, write } = yield* Certificates
+  return yield* peerWith(
+    port,
     name,
-    role === "agent" ? authority.agent(name) : authority.operator(name)
+    write(name, role === "agent" ? authority.agent(name) : authority.operator(name))
   )
+})
+
+/** The same with a certificate that is there already, or with none. */
+export const peerWith = Effect.fnUntraced(function*(port: number, name: string, files: PemFiles | undefined) {
+  const { caFile } = yield* Certificates
   const context = yield* Layer.build(TlsClient.layer({
     baseUrl: `https://localhost:${port}`,
     caFile,
-    certFile: files.cert,
-    keyFile: files.key,
+    certFile: files?.cert,
+    keyFile: files?.key,
     insecure: false
   }))
   const { send } = yield* Effect.provide(Exchange, context)

@@ -13,7 +13,7 @@ import { temporaryDirectory } from "./directories.ts"
 const main = join(import.meta.dirname, "../../src/ControlPlane/Main.ts")
 
 /** One line of the log, as JSON. */
-export type LogLine = Readonly<Record<string, unknown>> & { readonly annotations: Readonly<Record<string, unknown>> }
+export type LogLine = Readonly<Record<string, unknown>>
 
 export interface Ended {
   readonly code: number | null
@@ -54,7 +54,7 @@ export const launch = (
         const lines = (rest + chunk.toString()).split("\n")
         rest = lines.pop() ?? ""
         for (const text of lines) {
-          const line: LogLine = text.startsWith("{") ? JSON.parse(text) : { message: text, annotations: {} }
+          const line: LogLine = text.startsWith("{") ? JSON.parse(text) : { message: text }
           log.push(line)
           for (const told of waiting) told(line)
         }
@@ -88,8 +88,10 @@ export const launch = (
     ({ process: child }) => Effect.sync(() => child.kill("SIGKILL"))
   )
 
-export const messageOf = (line: LogLine): string =>
-  Array.isArray(line["message"]) ? line["message"].join(" ") : String(line["message"])
+export const messageOf = (line: LogLine): string => String(line["message"])
+
+/** The `reason` of a line, when it has one. */
+export const reasonOf = (line: LogLine): unknown => line["reason"]
 
 export interface Site {
   readonly stateDir: string

@@ -27,6 +27,24 @@ export const noMounts: string | undefined = (() => {
   return reason
 })()
 
+/** Writes a small file system full, to the last byte that anybody may have; a file that was there makes room first. */
+export function fillDisk(directory: string): void {
+  spawnSync("dd", ["if=/dev/zero", `of=${join(directory, "ballast")}`, "bs=4k"])
+  // What is too small for a block of `dd` is found by smaller ones.
+  spawnSync("dd", ["if=/dev/zero", `of=${join(directory, "ballast-rest")}`, "bs=64"])
+}
+
+/** Gives back what `fillDisk` took. */
+export function freeDisk(directory: string): void {
+  for (const name of ["ballast", "ballast-rest"]) rmSync(join(directory, name), { force: true })
+}
+
+/** Makes a small file system read-only, or writable again; nobody may have a file of it open for writing. */
+export function remount(directory: string, how: "ro" | "rw"): void {
+  const { status, stderr } = spawnSync("mount", ["-o", `remount,${how}`, directory], { encoding: "utf8" })
+  if (status !== 0) throw new Error(`remount,${how}: ${stderr}`)
+}
+
 /** A file system of its own of `bytes`. */
 export const smallDisk = (bytes: number) =>
   Effect.acquireRelease(
@@ -34,5 +52,6 @@ export const smallDisk = (bytes: number) =>
       spawnSync("mount", ["-t", "tmpfs", "-o", `size=${bytes},mode=0700`, "tmpfs", directory])
       return directory
     }),
-    (directory) => Effect.sync(() => spawnSync("umount", [directory]))
+    // Lazily: a process that was killed a moment ago may still have a file of it open.
+    (directory) => Effect.sync(() => spawnSync("umount", ["-l", directory]))
   )

@@ -20,6 +20,7 @@ import { Exchange } from "../../src/Layers/Net/Exchange.ts"
 import * as TlsClient from "../../src/Layers/Net/TlsClient.ts"
 import { resolveDeclaration } from "../../src/Operator/Declaration.ts"
 import { signRelease } from "../../src/Operator/Release.ts"
+import { signingWith } from "../../src/Operator/Signing.ts"
 import { type DeclaredPolicy, decodeFleetDeclaration } from "../../src/Schema/FleetDeclaration.ts"
 import type { HostRecord } from "../../src/Schema/HostRecord.ts"
 import { HostsResponse, RolloutHosts } from "../../src/Schema/OperatorViews.ts"
@@ -84,6 +85,9 @@ export interface FleetOptions {
   /** What runs as the agent, or as the control plane; their sources when nothing is said. */
   readonly agentProgram?: string
   readonly controlPlaneProgram?: string
+  /** More environment of the control plane, and of a host's agent. */
+  readonly controlPlaneEnvironment?: Readonly<Record<string, string>>
+  readonly agentEnvironment?: (host: string) => Readonly<Record<string, string>>
 }
 
 /** Seconds; long enough to be seen, short enough to wait for. */
@@ -206,9 +210,39 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
     return JSON.parse(new TextDecoder().decode(response.body)) as unknown
   }, Effect.scoped)
 
+  const startControlPlane = Effect.suspend(() =>
+    launch(
+      [
+        "serve",
+        "--config",
+        writeJson(at("control-plane.json"), {
+          listen: `127.0.0.1:${port}`,
+          tlsCert: serverFiles.cert,
+          tlsKey: serverFiles.key,
+          clientCa: caFile,
+          agentCnSuffix: agentSuffix,
+          trustFile,
+          releasesSource: at("releases"),
+          stateDir: at("control-plane"),
+          ...controlPlaneCadences,
+          ...options.controlPlane
+        })
+      ],
+      options.controlPlaneEnvironment,
+      options.controlPlaneProgram
+    )
+  )
+
   return {
     directory,
     port,
+    /** Flags of a `nixfleet` command that asks this control plane. */
+    operatorFlags: [
+      ["--cp-url", `https://localhost:${port}`],
+      ["--ca-cert", caFile],
+      ["--client-cert", operatorFiles.cert],
+      ["--client-key", operatorFiles.key]
+    ].flat(),
     at,
     current,
 
@@ -228,41 +262,37 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
       if (!decoded.ok) throw new Error(decoded.problem)
       const resolved = resolveDeclaration(decoded.value, ref)
       if (!resolved.ok) throw new Error(JSON.stringify(resolved.problems))
-      for (const { bytes, path } of signRelease(resolved.fleet, Date.now(), releaseSeed).files) {
+      for (
+        const { bytes, path } of Effect.runSync(signRelease(resolved.fleet, Date.now(), signingWith(releaseSeed))).files
+      ) {
         replaceFile(at("releases", path), bytes)
       }
       return `stable@${ref}`
     },
 
+    /** Starts the control plane, whatever becomes of it. */
+    startControlPlane,
+
     /** Starts the control plane and answers when its port is open. */
-    controlPlane: Effect.gen(function*() {
-      const config = writeJson(at("control-plane.json"), {
-        listen: `127.0.0.1:${port}`,
-        tlsCert: serverFiles.cert,
-        tlsKey: serverFiles.key,
-        clientCa: caFile,
-        agentCnSuffix: agentSuffix,
-        trustFile,
-        releasesSource: at("releases"),
-        stateDir: at("control-plane"),
-        ...controlPlaneCadences,
-        ...options.controlPlane
-      })
-      const program = yield* launch(["serve", "--config", config], {}, options.controlPlaneProgram)
-      yield* program.line((line) => messageOf(line).startsWith("listening on"))
-      return program
-    }),
+    controlPlane: Effect.tap(
+      startControlPlane,
+      (program) => program.line((line) => messageOf(line).startsWith("listening on"))
+    ),
 
     /** Forgets everything that the control plane knew; it must not run. */
     wipeControlPlane: Effect.sync(() => rmSync(at("control-plane"), { recursive: true, force: true })),
 
     /** Starts an agent. `given`: options over the shortened ones. */
-    agent: Effect.fnUntraced(function*(host: string, given: Readonly<Record<string, unknown>> = {}) {
+    agent: Effect.fnUntraced(function*(
+      host: string,
+      given: Readonly<Record<string, unknown>> = {},
+      program: string = options.agentProgram ?? agentMain
+    ) {
       const config = yield* agentConfig(host, given)
       return yield* launch(
         ["run", "--config", config],
-        { PATH: process.env["PATH"] ?? "" },
-        options.agentProgram ?? agentMain
+        { PATH: process.env["PATH"] ?? "", ...options.agentEnvironment?.(host) },
+        program
       )
     }),
 

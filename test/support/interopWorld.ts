@@ -106,6 +106,7 @@ export class ReferenceAgentsWorld extends InteropWorld {
     this.machines = new Map([...this.hosts].map(([name, host]) => {
       const peer = {
         commonName: `agent-${name}.${commonNameSuffix}`,
+        unit: undefined,
         notBefore: epochMs - 86_400_000,
         notAfter: epochMs + 86_400_000
       }

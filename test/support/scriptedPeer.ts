@@ -12,6 +12,7 @@ import { Link } from "../../src/Agent/Link.ts"
 import type { Settings } from "../../src/Agent/Settings.ts"
 import type { AgentState } from "../../src/Agent/State.ts"
 import { ArtifactCache } from "../../src/Layers/Disk/ArtifactCache.ts"
+import type { DiskRoom } from "../../src/Layers/Disk/DiskRoom.ts"
 import { TrustFile } from "../../src/Layers/Disk/TrustFile.ts"
 import type { Activator } from "../../src/Layers/Host/Activator.ts"
 import { Facts } from "../../src/Layers/Host/Facts.ts"
@@ -53,7 +54,7 @@ export const ok = json
 export const noContent: Answer = { status: 204, headers: capable }
 
 /** What `Rig` provides and the edges need. */
-export type Parts = AgentState | Inbox | Intents | Journal | Settings | Activator
+export type Parts = AgentState | Inbox | Intents | Journal | Settings | Activator | DiskRoom
 
 /** What `Peer.layer` provides. */
 export type Edges = Artifacts | Handshake | Link | Exchange | TrustFile | ArtifactCache | Facts
@@ -110,6 +111,11 @@ export class Peer {
       const { body = "", headers = {}, status = 200 } = answer
       return { status, headers, body: typeof body === "string" ? new TextEncoder().encode(body) : body }
     })
+
+  /** The way to this peer alone. */
+  readonly link = Layer.suspend(() =>
+    Layer.fresh(Link.layer.pipe(Layer.provide(Layer.succeed(Exchange, Exchange.of({ send: this.send })))))
+  )
 
   /** The agent's edges, and the world below them, over this peer. */
   readonly layer = Layer.suspend(() => {

@@ -22,7 +22,11 @@ export const quick = { timeoutMs: 5_000, maxBodyBytes: 65_536, lane: "report" } 
 /** A server for the rest of the scope; it closes with it. */
 export const serve = Effect.fnUntraced(function*(
   handler: ExchangeHandler,
-  options: { readonly maxBodyBytes?: number; readonly limits?: Partial<TlsServer.TlsServerLimits> } = {}
+  options: {
+    readonly maxBodyBytes?: number
+    readonly limits?: Partial<TlsServer.TlsServerLimits>
+    readonly clientCaFile?: string
+  } = {}
 ) {
   const { caFile, serverFiles } = yield* Certificates
   const config = {
@@ -30,7 +34,7 @@ export const serve = Effect.fnUntraced(function*(
     port: 0,
     certFile: serverFiles.cert,
     keyFile: serverFiles.key,
-    clientCaFile: caFile
+    clientCaFile: options.clientCaFile ?? caFile
   }
   const context = yield* Layer.build(
     TlsServer.layer(config, { ...TlsServer.defaultLimits, ...options.limits }).pipe(

@@ -2,6 +2,7 @@
  * What became of the rows that were sent, and which are sent again (D4–D6). A row is delivered when the control plane
  * answered for it; it is resent whenever the control plane shows that it lacks it.
  */
+import { knownReason } from "../../Schema/Reasons.ts"
 import type { AgentEventKind } from "../../Schema/Wire.ts"
 import { accepted, type Answer, type Delivered, type HeartbeatAnswered, refused } from "../Input.ts"
 import { entriesOf, type RolloutEntry } from "../State.ts"
@@ -47,12 +48,16 @@ export function delivered(draft: Draft, input: Delivered): Answer {
     case "Parked":
       mark(draft, entry, "parked", input.verdict.reason)
       draft.setLane(entry, { ...next, parked: [...lane.parked, input.seq] })
-      draft.tell("warning", "event parked", { ...eventFields(input), reason: input.verdict.reason })
+      draft.tell("warn", "event parked", { ...eventFields(input), reason: knownReason(input.verdict.reason) })
       break
     case "Refused":
       mark(draft, entry, "refused", input.verdict.reason)
       draft.setLane(entry, next)
-      draft.tell("warning", "event refused", { ...eventFields(input), reason: input.verdict.reason })
+      draft.tell("warn", "event refused", {
+        ...eventFields(input),
+        reason: knownReason(input.verdict.reason),
+        detail: input.verdict.reason
+      })
       diverge(draft, input)
       break
   }
@@ -60,7 +65,7 @@ export function delivered(draft: Draft, input: Delivered): Answer {
   return accepted
 }
 
-const eventFields = (input: Delivered) => ({ rolloutId: input.rolloutId, seq: input.seq, kind: input.kind })
+const eventFields = (input: Delivered) => ({ rollout: input.rolloutId, seq: input.seq, kind: input.kind })
 
 function mark(draft: Draft, entry: RolloutEntry, delivery: Exclude<Delivery, "pending">, detail: string): void {
   const { rolloutId } = entry.record
@@ -82,7 +87,7 @@ function rewind(draft: Draft, entry: RolloutEntry, from: number): void {
   if (fromSeq >= lane.nextSeq) return
   draft.write({ _tag: "Rewind", rolloutId: record.rolloutId, fromSeq })
   draft.setLane(entry, { ...lane, nextSeq: fromSeq, parked: lane.parked.filter((seq) => seq < fromSeq) })
-  draft.tell("info", "events are sent again", { rolloutId: record.rolloutId, fromSeq, toSeq: lane.nextSeq - 1 })
+  draft.tell("info", "events are sent again", { rollout: record.rolloutId, fromSeq, toSeq: lane.nextSeq - 1 })
   draft.ring("outbound")
 }
 

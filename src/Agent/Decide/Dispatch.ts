@@ -5,6 +5,7 @@
 import { newPending } from "../../Rollout/Host.ts"
 import { admit } from "../../Rollout/Owed.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
+import { knownReason } from "../../Schema/Reasons.ts"
 import { heartbeatListLimit, rejectionDetailLimit } from "../../Schema/Wire.ts"
 import {
   accepted,
@@ -69,7 +70,7 @@ function open(draft: Draft, known: RolloutEntry | undefined, input: Activate): A
 /** One record may act: every other one is closed in the commit that opens it (D10). */
 function close(draft: Draft, rolloutId: string, by: string): void {
   draft.learn(rolloutId, { kind: "Closed", at: draft.now.wall })
-  draft.tell("info", "rollout superseded", { rolloutId, by })
+  draft.tell("info", "rollout superseded", { rollout: rolloutId, by })
 }
 
 /** The host goes forward: what it could not take of this channel before is no longer news. */
@@ -139,7 +140,11 @@ export function reject(draft: Draft, input: RejectedDispatch): Answer {
   rejections.set(input.rolloutId, rejection)
   draft.write({ _tag: "PutRejection", rejection })
   draft.state = { ...draft.state, rejections }
-  draft.tell("warning", "dispatch rejected", { rolloutId: input.rolloutId, reason: input.reason, detail: input.detail })
+  draft.tell("warn", "dispatch rejected", {
+    rollout: input.rolloutId,
+    reason: knownReason(input.reason),
+    detail: input.detail
+  })
   draft.ring("heartbeat")
   return accepted
 }

@@ -7,13 +7,14 @@ import type { Now } from "../../Reducer.ts"
 import type { UnnumberedEvent } from "../../Rollout/Host.ts"
 import { Entry, type Fact, type Opened, type Row, wireEventOf } from "../../Schema/AgentJournal.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
+import type { LogFields, LogLevel, LogMessage, ReasonedFields } from "../../Schema/Logs.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import type { AgentEvent } from "../../Schema/Wire.ts"
 import { type FoldError, foldRow } from "../Fold.ts"
 import { accepted, type Answer, refused } from "../Input.ts"
 import type { SlotName } from "../Intents.ts"
 import type { Lane, RolloutEntry, State, Transient } from "../State.ts"
-import type { Action, Notice, Write } from "../Write.ts"
+import type { Action, Write } from "../Write.ts"
 
 /** A soak's clock and samples begin and end with it. */
 function transientOf(record: HostRecord, before: RolloutEntry | undefined, now: Now): Transient {
@@ -36,7 +37,7 @@ export class Draft {
   private readonly initial: State
   private readonly writes: Array<Write> = []
   private readonly slots = new Set<SlotName>()
-  private readonly notices: Array<Notice> = []
+  private readonly notices: Array<LogMessage> = []
 
   constructor(state: State, now: Now) {
     this.state = state
@@ -56,7 +57,9 @@ export class Draft {
     for (const slot of slots) this.slots.add(slot)
   }
 
-  tell(level: Notice["level"], message: string, fields: Notice["fields"]): void {
+  tell(level: "info", message: string, fields: LogFields): void
+  tell(level: "warn", message: string, fields: ReasonedFields): void
+  tell(level: LogLevel, message: string, fields: LogFields): void {
     this.notices.push({ level, message, fields })
   }
 
@@ -128,7 +131,7 @@ export class Draft {
   private transition(before: HostRecord | undefined, record: HostRecord): void {
     this.ring("activation", "probe", "heartbeat")
     this.tell("info", "host state changed", {
-      rolloutId: record.rolloutId,
+      rollout: record.rolloutId,
       attempt: record.attempt,
       from: before?.state ?? "none",
       to: record.state,
@@ -148,7 +151,7 @@ export class Draft {
       writes.push({ _tag: "PutRollout", rolloutId, folded: { record, bookkeeping }, ackedThrough: lane.ackedThrough })
     }
     const actions: Array<Action> = [
-      ...this.notices.map((notice): Action => ({ _tag: "Tell", notice })),
+      ...this.notices.map((entry): Action => ({ _tag: "Tell", entry })),
       ...[...this.slots].map((slot): Action => ({ _tag: "Ring", slot }))
     ]
     return { state: this.state, writes, actions, answer }

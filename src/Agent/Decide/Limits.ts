@@ -12,6 +12,9 @@ export const flapGapMs = 15_000
 /** How often the running time of a soak is journaled: what a crash can cost a soak. */
 export const soakJournalMs = 60_000
 
+/** How the heartbeats go is stored again after this time when nothing about it changed: how old `status` may be. */
+export const contactRewriteMs = 300_000
+
 /** The two clocks may differ by so much between two readings before the wall clock is said to have stepped. */
 export const clockStepMs = 2_000
 

@@ -36,8 +36,8 @@ export function retain(draft: Draft, limits: Limits): void {
   if (next !== undefined) return summarise(draft, next)
   const lost = outlived.toSorted((a, b) => a.record.dispatchedAt - b.record.dispatchedAt)[0]
   if (lost === undefined || outlived.length <= unacknowledgedLimit) return
-  draft.tell("warning", "rows that were never acknowledged are given up", {
-    rolloutId: lost.record.rolloutId,
+  draft.tell("warn", "rows that were never acknowledged are given up", {
+    rollout: lost.record.rolloutId,
     reason: "never-acknowledged",
     undelivered: lost.record.lastEventSeq + 1 - lost.lane.nextSeq,
     parked: lost.lane.parked.length
@@ -55,7 +55,7 @@ function summarise(draft: Draft, entry: RolloutEntry): void {
   })
   const beyond = record.lastEventSeq + 1
   draft.setLane(entry, { ...lane, nextSeq: beyond, firstKeptSeq: beyond, parked: [] })
-  draft.tell("info", "rows of an old rollout summarised", { rolloutId, rows: beyond - lane.firstKeptSeq })
+  draft.tell("info", "rows of an old rollout summarised", { rollout: rolloutId, rows: beyond - lane.firstKeptSeq })
 }
 
 /** Its numbers are never used again, even when the same rollout comes back (D2). */

@@ -3,7 +3,7 @@
  * the end of a deferral. Every such event is folded in the batch that made it due (house rule 5).
  */
 import type { Now } from "../../Reducer.ts"
-import { advance, driftGraceMs, type Settle, soakLeft } from "../../Rollout/Owed.ts"
+import { advance, latestTime, type Settle, soakLeft } from "../../Rollout/Owed.ts"
 import { accepted, type Answer, type Tick } from "../Input.ts"
 import { currentEntry, entriesOf, type RolloutEntry, type State } from "../State.ts"
 import { observe } from "./Dispatch.ts"
@@ -13,7 +13,7 @@ import { releaseHeld } from "./Probes.ts"
 import { retain } from "./Retention.ts"
 
 export function tick(draft: Draft, input: Tick, limits: Limits): Answer {
-  readClocks(draft)
+  outOfTheFuture(draft)
   observe(draft, input.observed)
   if (soakOn(draft)) followUps(draft)
   retain(draft, limits)
@@ -61,29 +61,45 @@ function due(draft: Draft): Settle | undefined {
   const { observed, observedSince } = draft.state
   const entries = entriesOf(draft.state).map((entry) => accrued(entry, draft.now))
   const duty = advance(entries, { running: observed, since: observedSince }, draft.now.wall)
-  return duty._tag === "Settle" && !comesOfAStep(draft, duty) ? duty : undefined
+  return duty._tag === "Settle" ? duty : undefined
 }
 
 /**
- * After a step of the wall clock (a time server's first word after the boot, a host that slept) the times of before mean
- * nothing to a failure's duration: it is believed when it has lasted once more, by the clock that does not step.
+ * Before every decision: when the wall clock stepped since the last one (a time server's first word after the boot, a host
+ * that slept, a person), the times of the current record move with it. So no deadline, no soak and no duration of a failure
+ * is longer or shorter by the step (D12).
  */
-function comesOfAStep(draft: Draft, { event, rolloutId }: Settle): boolean {
-  const steppedAt = draft.state.clock?.steppedAt
-  const record = draft.entry(rolloutId)?.record
-  if (event.kind !== "Failed" || steppedAt === undefined || record?.state !== "Soaking") return false
-  const lasts = event.cause === "closure-drift" ? driftGraceMs : record.policy.sustainedFailureMs
-  return draft.now.monotonic - steppedAt < lasts
-}
-
-/** Notes whether the wall clock stepped since the last reading; the first reading of a process cannot know. */
 export function readClocks(draft: Draft): void {
   const { monotonic, wall } = draft.now
   const { clock } = draft.state
   const offset = wall - monotonic
-  const stepped = clock !== undefined && Math.abs(offset - clock.offset) >= clockStepMs
-  const steppedAt = stepped ? monotonic : clock?.steppedAt
-  draft.state = { ...draft.state, clock: { offset, ...(steppedAt === undefined ? {} : { steppedAt }) } }
+  const stepMs = clock === undefined ? 0 : offset - clock.offset
+  if (clock?.offset !== offset) draft.state = { ...draft.state, clock: { offset } }
+  if (Math.abs(stepMs) >= clockStepMs) moveTimes(draft, stepMs)
+}
+
+/**
+ * A step that nobody saw, because this process did not run yet or because what was journaled after it was noted before it,
+ * shows when it went back: no time of the past can lie in the future. One that went forward looks like time that passed
+ * while the agent did not run, and counts as such.
+ */
+function outOfTheFuture(draft: Draft): void {
+  const record = currentEntry(draft.state)?.record
+  const ahead = record === undefined ? 0 : (latestTime(record) ?? 0) - draft.now.wall
+  if (ahead >= clockStepMs) moveTimes(draft, -ahead)
+}
+
+function moveTimes(draft: Draft, byMs: number): void {
+  const current = currentEntry(draft.state)
+  draft.state = { ...draft.state, observedSince: Math.max(0, draft.state.observedSince + byMs) }
+  if (current === undefined || latestTime(current.record) === undefined) return
+  const { rolloutId } = current.record
+  draft.learn(rolloutId, { kind: "ClockStepped", byMs })
+  draft.tell("warn", "the wall clock stepped; what is under way goes on as if it had not", {
+    reason: "clock-stepped",
+    detail: `by ${byMs} ms`,
+    rollout: rolloutId
+  })
 }
 
 /**
@@ -112,8 +128,8 @@ function decide(draft: Draft, { event, rolloutId }: Settle): void {
   if (event.kind === "Converged") journalSoak(draft, entry)
   const answer = draft.event(rolloutId, event, draft.now.wall)
   if (answer._tag === "Refused") {
-    draft.tell("warning", "event that was due is refused", {
-      rolloutId,
+    draft.tell("warn", "event that was due is refused", {
+      rollout: rolloutId,
       kind: event.kind,
       reason: answer.reason,
       detail: answer.detail

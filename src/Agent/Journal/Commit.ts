@@ -1,14 +1,16 @@
 /** Carries out the writes of one commit, in order, inside the transaction of the caller. */
 import { Schema } from "effect"
 import type { Sql } from "../../Layers/Disk/Database.ts"
-import { EntryJson, FoldedJson, type Row, wireEventOf } from "../../Schema/AgentJournal.ts"
+import { ContactJson, type Entry, FoldedJson, type Row, wireEventOf } from "../../Schema/AgentJournal.ts"
 import type { TrustMark } from "../Input.ts"
 import type { Folded } from "../State.ts"
 import type { Delivery, Write } from "../Write.ts"
 import { putMeta } from "./Tables.ts"
 
-const encodeEntry = Schema.encodeSync(EntryJson)
+/** The decision found that the entry fits its schema (`Draft`), and it is stored as it is; who reads it checks it again. */
+const encodeEntry = (entry: Entry): string => JSON.stringify(entry)
 const encodeFolded = Schema.encodeSync(FoldedJson)
+const encodeContact = Schema.encodeSync(ContactJson)
 
 export const putTrust = (sql: Sql, mark: TrustMark): void => {
   sql.run(
@@ -75,6 +77,8 @@ export function carryOut(sql: Sql, write: Write): void {
       return
     case "PutHostFact":
       return putMeta(sql, factKeys[write.fact], write.closure)
+    case "PutContact":
+      return putMeta(sql, "contact", encodeContact(write.contact))
     case "PutTrust":
       // Written before, in the database of its own.
       return

@@ -4,12 +4,16 @@
  */
 import { Schema } from "effect"
 import type { Sql } from "../../Layers/Disk/Database.ts"
-import { EntryJson, FoldedJson, type Row, wireEventOf } from "../../Schema/AgentJournal.ts"
+import { ContactJson, EntryJson, FoldedJson, type Row, wireEventOf } from "../../Schema/AgentJournal.ts"
 import type { AgentEvent } from "../../Schema/Wire.ts"
 import type { Lane, RejectionRecord, RolloutEntry, State } from "../State.ts"
 import { meta } from "./Tables.ts"
 
+/** What a running journal and a snapshot of one have in common. */
+type Reads = Pick<Sql, "all" | "get">
+
 const decodeEntry = Schema.decodeUnknownSync(EntryJson)
+const decodeContact = Schema.decodeUnknownSync(ContactJson)
 const decodeFolded = Schema.decodeUnknownSync(FoldedJson)
 
 const number = Schema.Number
@@ -39,9 +43,11 @@ const EventRow = Schema.Struct({
 const decodeAll = <S extends Schema.Codec<unknown, unknown>>(schema: S, rows: ReadonlyArray<unknown>) =>
   rows.map((row) => Schema.decodeUnknownSync(schema)(row))
 
-export function load(sql: Sql, trust: Sql, hostname: string): State {
+/** `trust`: the other database; absent where nothing is decided. */
+export function load(sql: Reads, trust: Reads | undefined, hostname: string): State {
   const lastConverged = meta(sql, "last_converged")
   const firstObserved = meta(sql, "first_observed")
+  const contact = meta(sql, "contact")
   return {
     hostname,
     journalId: meta(sql, "journal_id") ?? "",
@@ -52,16 +58,17 @@ export function load(sql: Sql, trust: Sql, hostname: string): State {
     ),
     rejections: loadRejections(sql),
     trust: new Map(
-      decodeAll(MarkRow, trust.all("SELECT artifact, signed_at FROM marks ORDER BY artifact"))
+      decodeAll(MarkRow, trust?.all("SELECT artifact, signed_at FROM marks ORDER BY artifact") ?? [])
         .map((row) => [row.artifact, row.signed_at])
     ),
     ...(firstObserved === undefined ? {} : { firstObserved }),
     ...(lastConverged === undefined ? {} : { lastConverged }),
+    ...(contact === undefined ? {} : { contact: decodeContact(contact) }),
     observedSince: 0
   }
 }
 
-function loadRollouts(sql: Sql): ReadonlyMap<string, RolloutEntry> {
+function loadRollouts(sql: Reads): ReadonlyMap<string, RolloutEntry> {
   const parked = Map.groupBy(
     decodeAll(
       SeqRow,
@@ -94,7 +101,7 @@ function loadRollouts(sql: Sql): ReadonlyMap<string, RolloutEntry> {
   }))
 }
 
-function loadRejections(sql: Sql): ReadonlyMap<string, RejectionRecord> {
+function loadRejections(sql: Reads): ReadonlyMap<string, RejectionRecord> {
   const rows = decodeAll(
     RejectionRow,
     sql.all("SELECT rollout_id, reason, detail, at FROM rejections ORDER BY id")
@@ -102,7 +109,7 @@ function loadRejections(sql: Sql): ReadonlyMap<string, RejectionRecord> {
   return new Map(rows.map(({ rollout_id, ...rest }) => [rollout_id, { rolloutId: rollout_id, ...rest }]))
 }
 
-export function allRows(sql: Sql): ReadonlyArray<Row> {
+export function allRows(sql: Reads): ReadonlyArray<Row> {
   const rows = decodeAll(
     EventRow,
     sql.all(

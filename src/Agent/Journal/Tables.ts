@@ -53,7 +53,7 @@ export const trustMigrations: Migrations = {
   ]
 }
 
-export const meta = (sql: Sql, key: string): string | undefined => {
+export const meta = (sql: Pick<Sql, "get">, key: string): string | undefined => {
   const value = sql.get("SELECT value FROM meta WHERE key = ?", key)?.["value"]
   return typeof value === "string" ? value : undefined
 }

@@ -21,30 +21,38 @@ export interface Grant {
 export type Allowance = (name: string, cost: number, now: Millis) => Grant
 
 interface Bucket {
-  readonly level: number
-  readonly at: Millis
-  readonly refused: number
+  level: number
+  at: Millis
+  refused: number
 }
 
-/** Names remembered; the one that asked longest ago is forgotten first, its bucket long full again. */
-const namesLimit = 65_536
+/** Names in each of the two maps; whoever was forgotten asked long ago, and its bucket is long full again. */
+const namesLimit = 32_768
 
 export function makeAllowance({ burst, perSecond }: AllowanceRule): Allowance {
-  const buckets = new Map<string, Bucket>()
+  // A name moves to the recent ones when it asks; the others are forgotten together when those have become many.
+  let recent = new Map<string, Bucket>()
+  let others = new Map<string, Bucket>()
+  const bucketOf = (name: string, now: Millis): Bucket => {
+    const known = recent.get(name)
+    if (known !== undefined) return known
+    if (recent.size >= namesLimit) {
+      others = recent
+      recent = new Map()
+    }
+    const bucket = others.get(name) ?? { level: burst, at: now, refused: 0 }
+    recent.set(name, bucket)
+    return bucket
+  }
   return (name, cost, now) => {
-    const known = buckets.get(name) ?? { level: burst, at: now, refused: 0 }
-    const filled = Math.min(burst, known.level + Math.max(0, now - known.at) / 1000 * perSecond)
+    const bucket = bucketOf(name, now)
+    const filled = Math.min(burst, bucket.level + Math.max(0, now - bucket.at) / 1000 * perSecond)
+    const { refused } = bucket
     const granted = filled >= cost
-    buckets.delete(name)
-    buckets.set(
-      name,
-      granted
-        ? { level: filled - cost, at: now, refused: 0 }
-        : { level: filled, at: now, refused: known.refused + 1 }
-    )
-    const oldest = buckets.size > namesLimit ? buckets.keys().next().value : undefined
-    if (oldest !== undefined) buckets.delete(oldest)
-    return { granted, refused: known.refused }
+    bucket.level = granted ? filled - cost : filled
+    bucket.at = now
+    bucket.refused = granted ? 0 : refused + 1
+    return { granted, refused }
   }
 }
 
@@ -54,6 +62,12 @@ export const eventBytes: AllowanceRule = { burst: 33_554_432, perSecond: 16_384 
 export const eventOverheadBytes = 512
 /** Every other request of one host: it polls and beats a few times a minute, and reads its manifest with each dispatch. */
 export const otherRequests: AllowanceRule = { burst: 240, perSecond: 4 }
+/** Enrollments that one address asks for: a rack behind one address at once, then one after another. */
+export const enrollmentsOfAddress: AllowanceRule = { burst: 60, perSecond: 1 }
+/** Enrollments that all ask for together. A flood keeps honest hosts waiting, and never the rest of the fleet. */
+export const enrollmentsOfAll: AllowanceRule = { burst: 600, perSecond: 30 }
+/** Certificates of one host: it renews once in half a validity; each is a row of the journal. */
+export const renewals: AllowanceRule = { burst: 12, perSecond: 1 / 30 }
 /** Log lines about refused requests, per peer and reason. */
 export const refusalLines: AllowanceRule = { burst: 20, perSecond: 0.1 }
 /** Seconds of `Retry-After` for a host that is over its allowance. */

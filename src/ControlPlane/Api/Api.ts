@@ -1,5 +1,6 @@
 /** What the routes stand on: each part is a service of the program, given as a value so that a test can give another. */
-import type { Effect } from "effect"
+import { type Effect, Schema } from "effect"
+import type { TrustFileUnreadable } from "../../Layers/Disk/TrustFile.ts"
 import type { ExchangeRequest } from "../../Layers/Net/Exchange.ts"
 import type {
   ChannelView,
@@ -10,8 +11,10 @@ import type {
   RolloutList
 } from "../../Schema/OperatorViews.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
+import type { KeySlot } from "../../Schema/Trust.ts"
 import type { Inbox } from "../Inbox.ts"
 import type { Capabilities } from "../Input.ts"
+import type { IssuanceService } from "../Issuance.ts"
 import type { JournalUnusable } from "../Journal.ts"
 import type { State } from "../State.ts"
 import type { Waiters } from "../Waiters.ts"
@@ -36,13 +39,27 @@ export interface Projections {
   readonly channel: (state: State, channel: string) => ChannelView | undefined
 }
 
+/** The trust file is there and is none, or it names no key that signs bootstrap tokens. */
+export class TrustFileInvalid extends Schema.TaggedError<TrustFileInvalid>()("TrustFileInvalid", {
+  reason: Schema.Literals(["trust-file-invalid", "no-trust-roots"]),
+  message: Schema.String
+}) {}
+
 export interface Api {
-  readonly inbox: Pick<Inbox["Service"], "event" | "heartbeat" | "offer">
+  readonly inbox: Pick<Inbox["Service"], "event" | "heartbeat" | "issuance" | "offer">
   readonly waiters: Pick<Waiters["Service"], "open" | "close">
   /** The published state. */
   readonly state: () => State
   readonly projections: Projections
   readonly eventLog: (page: EventsPage) => Effect.Effect<RolloutEvents, JournalUnusable>
+  /** The page of a scrape. */
+  readonly metrics: Effect.Effect<string, JournalUnusable>
+  /** Absent where this control plane has no authority to issue certificates with. */
+  readonly issuance: IssuanceService | undefined
+  /** The organisation root keys, read anew from the trust file for each enrollment. */
+  readonly tokenKeys: Effect.Effect<KeySlot, TrustFileUnreadable | TrustFileInvalid>
+  /** Common names of operators whose certificates do not say that they are one. */
+  readonly operatorNames: ReadonlySet<string>
   /** What follows `agent-<host>.` in the common names of hosts. */
   readonly agentSuffix: string
   /** Refuse requests without `X-Nixfleet-Protocol` (control-plane.md §1.5). */

@@ -5,11 +5,12 @@
 
 /**
  * - `anyone`: no certificate, not even readiness is asked
+ * - `token`: no certificate; a bootstrap token in the body speaks for the host
  * - `peer`: any certificate of the client CA
  * - `agent`: the certificate of a host; it acts as that host and no other (D16)
- * - `operator`: a certificate that names no host
+ * - `operator`: a certificate that says it is an operator's, and is no host's
  */
-export type Access = "anyone" | "peer" | "agent" | "operator"
+export type Access = "anyone" | "token" | "peer" | "agent" | "operator"
 
 export interface Route {
   readonly name: RouteName
@@ -25,6 +26,8 @@ export type RouteName =
   | "dispatch"
   | "events"
   | "heartbeat"
+  | "enroll"
+  | "renew"
   | "fleet"
   | "fleetSignature"
   | "manifest"
@@ -35,6 +38,7 @@ export type RouteName =
   | "rolloutHosts"
   | "rolloutEvents"
   | "rolloutLifecycle"
+  | "metrics"
 
 /** Agents read the signed artifacts and their own records; what shows the whole fleet is for operators (D16). */
 export const routes: ReadonlyArray<Route> = [
@@ -43,6 +47,8 @@ export const routes: ReadonlyArray<Route> = [
   { name: "dispatch", method: "GET", path: "/v1/agent/dispatch", access: "agent" },
   { name: "events", method: "POST", path: "/v1/agent/events", access: "agent" },
   { name: "heartbeat", method: "POST", path: "/v1/agent/heartbeat", access: "agent" },
+  { name: "enroll", method: "POST", path: "/v1/enroll", access: "token" },
+  { name: "renew", method: "POST", path: "/v1/agent/renew", access: "agent" },
   { name: "fleet", method: "GET", path: "/v1/fleet.resolved", access: "peer" },
   { name: "fleetSignature", method: "GET", path: "/v1/fleet.resolved/sig", access: "peer" },
   { name: "manifest", method: "GET", path: "/v1/rollouts/:id", access: "peer" },
@@ -52,13 +58,16 @@ export const routes: ReadonlyArray<Route> = [
   { name: "rollouts", method: "GET", path: "/v1/rollouts", access: "operator" },
   { name: "rolloutHosts", method: "GET", path: "/v1/rollouts/:id/hosts", access: "peer" },
   { name: "rolloutEvents", method: "GET", path: "/v1/rollouts/:id/events", access: "operator" },
-  { name: "rolloutLifecycle", method: "GET", path: "/v1/rollouts/:id/lifecycle", access: "operator" }
+  { name: "rolloutLifecycle", method: "GET", path: "/v1/rollouts/:id/lifecycle", access: "operator" },
+  { name: "metrics", method: "GET", path: "/metrics", access: "operator" }
 ]
 
 /** The original's limit for every body; an event with all its sub-results stays well below. */
 const eventBodyBytes = 2_097_152
 /** 64 digests and 64 rejections with their longest texts, and room. */
 const heartbeatBodyBytes = 524_288
+/** A certificate request, and a token beside it. */
+const issuanceBodyBytes = 16_384
 /** A GET needs none; some clients send an empty object. */
 const otherBodyBytes = 4_096
 
@@ -67,8 +76,6 @@ export const pollWaitMaxSeconds = 60
 /** Share of the asked wait that is always waited; the rest is jitter, so that polls do not expire together (D9: 54–60 s). */
 export const pollJitterFloor = 0.9
 
-/** How long a route waits for the reducer before it answers 503; agents wait 10 s (control-plane.md §2.5). */
-export const replyTimeoutMs = 5_000
 /** Seconds of `Retry-After` when the queue is full or the reducer is late. */
 export const busyRetryAfterSeconds = 2
 
@@ -123,6 +130,9 @@ export function maxBodyBytes(target: string): number {
       return eventBodyBytes
     case "/v1/agent/heartbeat":
       return heartbeatBodyBytes
+    case "/v1/enroll":
+    case "/v1/agent/renew":
+      return issuanceBodyBytes
     default:
       return otherBodyBytes
   }

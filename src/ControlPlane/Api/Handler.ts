@@ -6,39 +6,55 @@
  * One function over `Api`, so that the simulated network calls it without TLS.
  */
 import { Clock, Effect, HashMap, Schema } from "effect"
+import { logOf } from "../../Layers/Logging.ts"
 import type { ExchangeHandler, ExchangeRequest, ExchangeResponse, Peer } from "../../Layers/Net/Exchange.ts"
 import { Healthz } from "../../Schema/OperatorViews.ts"
 import type { Millis } from "../../Schema/Primitives.ts"
+import { knownReason } from "../../Schema/Reasons.ts"
 import { allCapabilities, capabilitiesHeader, Capability, protocolHeader, protocolVersion } from "../../Schema/Wire.ts"
+import { isRevoked } from "../Identities.ts"
 import type { Capabilities } from "../Input.ts"
-import { declaredHost, isReady } from "../State.ts"
+import { declaredHost, isReady, type State } from "../State.ts"
 import * as AgentRoutes from "./AgentRoutes.ts"
 import {
   type Allowance,
+  enrollmentsOfAddress,
+  enrollmentsOfAll,
   eventBytes,
   eventOverheadBytes,
+  type Grant,
   makeAllowance,
   otherRequests,
   overAllowanceRetryAfterSeconds,
-  refusalLines
+  refusalLines,
+  renewals
 } from "./Allowance.ts"
 import type { Api, Call } from "./Api.ts"
 import * as ArtifactRoutes from "./ArtifactRoutes.ts"
 import { type Access, match, maxBodyBytes, queryOf, type RouteName } from "./Contract.ts"
 import { identify, type Identity } from "./Identity.ts"
+import * as IssuanceRoutes from "./IssuanceRoutes.ts"
 import * as OperatorRoutes from "./OperatorRoutes.ts"
 import { bare, encoded, notReady, type Refusal, refuse } from "./Reply.ts"
 
+const log = logOf("cp_runtime")
+
 const isCapability = Schema.is(Capability)
 
+const ourCapabilities = allCapabilities.join(",")
+
 /** Every answer says what we understand (D3). */
-const announce = (response: ExchangeResponse): ExchangeResponse => ({
-  ...response,
-  headers: { ...response.headers, [capabilitiesHeader]: allCapabilities.join(",") }
+const announce = ({ body, headers, status }: ExchangeResponse): ExchangeResponse => ({
+  status,
+  headers: { ...headers, [capabilitiesHeader]: ourCapabilities },
+  body
 })
+
+const allOfOurs: Capabilities = new Set(allCapabilities)
 
 /** The known names in `X-Nixfleet-Capabilities`; a peer may be newer and announce more (D3). */
 export function capabilitiesOf(header: string | undefined): Capabilities {
+  if (header === ourCapabilities) return allOfOurs
   return new Set((header ?? "").split(",").map((name) => name.trim()).filter(isCapability))
 }
 
@@ -47,6 +63,7 @@ function checkProtocol(header: string | undefined, strict: boolean): Refusal | u
   if (header === undefined) {
     return strict ? refuse("protocol-missing", `no ${protocolHeader} header`, 400) : undefined
   }
+  if (header === protocolVersion) return undefined
   const text = header.trim()
   if (!/^[+-]?\d{1,9}$/.test(text)) return refuse("protocol-malformed", `${protocolHeader} is not a number`, 400)
   return Number(text) === Number(protocolVersion)
@@ -54,9 +71,16 @@ function checkProtocol(header: string | undefined, strict: boolean): Refusal | u
     : refuse("protocol-unsupported", `protocol ${text}, and only ${protocolVersion} is spoken`, 426)
 }
 
+/** Asked at each request: a list that came into force counts on open connections and resumed sessions too (D16). */
+const checkRevocation = ({ identities }: State, identity: Identity): Refusal | undefined =>
+  identity.role === "agent" && isRevoked(identities, identity.host, identity.issuedAt)
+    ? refuse("certificate-revoked", identity.commonName, 401)
+    : undefined
+
 function checkAccess(access: Access, identity: Identity): Refusal | undefined {
   switch (access) {
     case "anyone":
+    case "token":
     case "peer":
       return undefined
     case "agent":
@@ -94,6 +118,10 @@ function answer(api: Api, name: RouteName, call: Call): Answer {
       return AgentRoutes.events(api, call)
     case "heartbeat":
       return AgentRoutes.heartbeat(api, call)
+    case "enroll":
+      return IssuanceRoutes.enroll(api, call)
+    case "renew":
+      return IssuanceRoutes.renew(api, call)
     case "fleet":
       return ArtifactRoutes.fleet(api, call, "artifact")
     case "fleetSignature":
@@ -114,29 +142,44 @@ function answer(api: Api, name: RouteName, call: Call): Answer {
       return OperatorRoutes.rolloutEvents(api, call)
     case "rolloutLifecycle":
       return OperatorRoutes.rolloutLifecycle(api, call)
+    case "metrics":
+      return OperatorRoutes.metrics(api)
   }
 }
 
 /** What each peer may still ask for, and have written to the log. */
 interface Door {
   readonly events: Allowance
+  readonly renewals: Allowance
   readonly others: Allowance
+  readonly enrollmentsOfAddress: Allowance
+  readonly enrollmentsOfAll: Allowance
   readonly lines: Allowance
 }
 
 /** Shown of a path or a detail in a log line: the rest is what a peer wants us to write. */
 const shownLength = 500
 
+const named = ({ method, path }: ExchangeRequest): string => `${method} ${path}`.slice(0, shownLength)
+
 /** One line about a request that was not served; a peer that goes on and on is told of now and then, with the count. */
-const note = (door: Door, peer: string, reason: string, message: string, detail: string): Effect.Effect<void> =>
+const note = (
+  door: Door,
+  peer: string,
+  reason: string,
+  message: string,
+  { detail, request, status }: { readonly detail: string; readonly request?: string; readonly status?: number }
+): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
-    const line = door.lines(`${peer} ${reason}`, 1, now)
-    return !line.granted ? Effect.void : Effect.logInfo(message.slice(0, shownLength)).pipe(Effect.annotateLogs({
-      reason,
+    const { granted, refused } = door.lines(`${peer} ${reason}`, 1, now)
+    return !granted ? Effect.void : log.warn(message, {
+      reason: knownReason(reason),
       detail: detail.slice(0, shownLength),
       peer,
-      ...(line.refused === 0 ? {} : { unloggedBefore: line.refused })
-    }))
+      request,
+      status,
+      suppressed: refused === 0 ? undefined : refused
+    })
   })
 
 /** Hosts are many and may be in other hands; operators are few and their own masters. */
@@ -148,14 +191,38 @@ function checkAllowance(
   now: Millis
 ): Refusal | undefined {
   if (identity.role === "operator") return undefined
-  const { granted } = name === "events"
-    ? door.events(identity.host, body.length + eventOverheadBytes, now)
-    : door.others(identity.host, 1, now)
-  const retry = { "retry-after": String(overAllowanceRetryAfterSeconds) }
-  return granted ? undefined : refuse("over-allowance", name, bare(503, retry))
+  const { host } = identity
+  switch (name) {
+    case "events":
+      return within(door.events(host, body.length + eventOverheadBytes, now), name)
+    case "renew":
+      return within(door.renewals(host, 1, now), name)
+    default:
+      return within(door.others(host, 1, now), name)
+  }
 }
 
-const handle = Effect.fnUntraced(function*(api: Api, door: Door, request: ExchangeRequest, peer: Peer | undefined) {
+const within = ({ granted }: Grant, name: string): Refusal | undefined =>
+  granted
+    ? undefined
+    : refuse("over-allowance", name, bare(503, { "retry-after": String(overAllowanceRetryAfterSeconds) }))
+
+/** Whoever shows no certificate is known by an address. One address that floods uses up its own share and not that of all. */
+const checkAnonymous = (door: Door, address: string, now: Millis): Refusal | undefined =>
+  within(door.enrollmentsOfAddress(networkOf(address), 1, now), `enroll from ${address}`) ??
+    within(door.enrollmentsOfAll("", 1, now), "enroll from anywhere")
+
+/** Who has one IPv6 address has a whole network of them. */
+const networkOf = (address: string): string =>
+  address.includes(":") && !address.includes(".") ? address.split(":").slice(0, 4).join(":") : address
+
+const handle = Effect.fnUntraced(function*(
+  api: Api,
+  door: Door,
+  request: ExchangeRequest,
+  peer: Peer | undefined,
+  address: string
+) {
   const found = match(request.method, request.path)
   if (found._tag === "Unknown") return yield* refuse("path-unknown", "no such path", 404)
   if (found._tag === "WrongMethod") {
@@ -170,10 +237,17 @@ const handle = Effect.fnUntraced(function*(api: Api, door: Door, request: Exchan
   if (!isReady(state)) return yield* refuse("not-ready", "no signed artifact is verified yet", notReady)
   const protocol = checkProtocol(request.headers[protocolHeader], api.strict)
   if (protocol !== undefined) return yield* protocol
-  const isHost = (name: string) => declaredHost(state, name) !== undefined || HashMap.has(state.hosts, name)
   const now = yield* Clock.currentTimeMillis
-  const identified = identify(peer, now, api.agentSuffix, isHost)
+  if (route.access === "token") {
+    const over = checkAnonymous(door, address, now)
+    return over === undefined ? yield* IssuanceRoutes.enroll(api, { request }) : yield* over
+  }
+  const isHost = (name: string) => declaredHost(state, name) !== undefined || HashMap.has(state.hosts, name)
+  const { agentSuffix, operatorNames } = api
+  const identified = identify(peer, now, { agentSuffix, operatorNames, isHost })
   if (!identified.ok) return yield* refuse(identified.reason, peer?.commonName ?? "no certificate", identified.status)
+  const revoked = checkRevocation(state, identified.identity)
+  if (revoked !== undefined) return yield* revoked
   const denied = checkAccess(route.access, identified.identity)
   if (denied !== undefined) return yield* denied
   const over = checkAllowance(door, identified.identity, route.name, request, now)
@@ -185,7 +259,7 @@ const handle = Effect.fnUntraced(function*(api: Api, door: Door, request: Exchan
     capabilities: capabilitiesOf(request.headers[capabilitiesHeader]),
     parameter,
     query: queryOf(request.path),
-    note: (reason, message, detail) => note(door, identified.identity.commonName, reason, message, detail)
+    note: (reason, message, detail) => note(door, identified.identity.commonName, reason, message, { detail })
   })
 })
 
@@ -193,21 +267,27 @@ const handle = Effect.fnUntraced(function*(api: Api, door: Door, request: Exchan
 export function makeHandler(api: Api): ExchangeHandler {
   const door: Door = {
     events: makeAllowance(eventBytes),
+    renewals: makeAllowance(renewals),
     others: makeAllowance(otherRequests),
+    enrollmentsOfAddress: makeAllowance(enrollmentsOfAddress),
+    enrollmentsOfAll: makeAllowance(enrollmentsOfAll),
     lines: makeAllowance(refusalLines)
   }
-  return (request, peer) =>
-    handle(api, door, request, peer).pipe(
+  return (request, peer, address = "") =>
+    handle(api, door, request, peer, address).pipe(
       Effect.catchTag("Refusal", (refusal) =>
-        note(
-          door,
-          peer?.commonName ?? "",
-          refusal.reason,
-          `${request.method} ${request.path.slice(0, shownLength)} refused with ${refusal.status}`,
-          refusal.detail
-        ).pipe(
+        note(door, peer?.commonName ?? address, refusal.reason, "a request was refused", {
+          detail: refusal.detail,
+          request: named(request),
+          status: refusal.status
+        }).pipe(
           Effect.as<ExchangeResponse>({ status: refusal.status, headers: refusal.headers, body: refusal.body })
         )),
-      Effect.map(announce)
+      Effect.flatMap((response) =>
+        Effect.as(
+          log.debug("answered", { request: named(request), peer: peer?.commonName, status: response.status }),
+          announce(response)
+        )
+      )
     )
 }

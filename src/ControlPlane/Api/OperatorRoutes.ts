@@ -15,8 +15,10 @@ import {
   Whoami
 } from "../../Schema/OperatorViews.ts"
 import { RolloutId } from "../../Schema/Primitives.ts"
+import { encodeUtf8 } from "../../Trust/CanonicalJson.ts"
+import { contentType } from "../MetricsRegistry.ts"
 import type { Api, Call } from "./Api.ts"
-import { encoded, refuse } from "./Reply.ts"
+import { bytes, encoded, refuse } from "./Reply.ts"
 
 const encodeChannel = encoded(ChannelView)
 const encodeHosts = encoded(HostsResponse)
@@ -89,3 +91,10 @@ export const rolloutEvents = Effect.fnUntraced(function*(api: Api, call: Call) {
     yield* Effect.mapError(page, ({ message, reason }) => refuse(reason, message, 500))
   )
 })
+
+/** `GET /metrics`: Prometheus text 0.0.4 (control-plane.md §9). */
+export const metrics = (api: Api) =>
+  api.metrics.pipe(
+    Effect.map((text) => bytes(contentType, encodeUtf8(text))),
+    Effect.mapError(({ message, reason }) => refuse(reason, message, 500))
+  )

@@ -4,8 +4,11 @@
  */
 import type { FleetResolved, RolloutManifest } from "../../Schema/Artifacts.ts"
 import type { RolloutPlan } from "../../Schema/ControlPlaneJournal.ts"
+import type { LogTarget } from "../../Schema/Logs.ts"
+import { knownReason } from "../../Schema/Reasons.ts"
 import { resolvePolicy } from "../../Trust/FleetAndManifests.ts"
 import { clockSlackMs, smallestWindowMs, withCeiling } from "../../Trust/Freshness.ts"
+import { bootstrapNoncesKind, revocationsKind } from "../../Trust/Verify.ts"
 import type { Draft } from "../Draft.ts"
 import { sustainedFailureMs } from "../fold/Policy.ts"
 import type { ArtifactRefused, Verified, VerifiedArtifacts } from "../Input.ts"
@@ -34,17 +37,27 @@ export function decideArtifacts(draft: Draft, artifacts: VerifiedArtifacts): voi
   draft.markAll()
 }
 
+/** Each of the two lists beside the releases is spoken of under its own name. */
+const targetOf = (artifact: string): LogTarget => {
+  if (artifact === revocationsKind.name) return "revocations"
+  return artifact === bootstrapNoncesKind.name ? "bootstrap_nonces" : "cp_manifest_poll"
+}
+
 export function refused(draft: Draft, { artifact, detail, reason }: ArtifactRefused): void {
   draft.record({}, { kind: "verify_outcome", payload: { artifact, outcome: "refused", reason, detail } })
-  draft.log("warn", "a signed artifact was refused; the last good one stays in force", { artifact, reason, detail })
+  draft.log(targetOf(artifact), "warn", "a signed artifact was refused; the last good one stays in force", {
+    artifact,
+    reason: knownReason(reason),
+    detail
+  })
 }
 
 function accepted(draft: Draft, artifact: string, hash: string): void {
   draft.record({}, { kind: "verify_outcome", payload: { artifact, outcome: "accepted", hash } })
-  draft.log("info", "a signed artifact is in force", { artifact, hash })
+  draft.log("cp_manifest_poll", "info", "a signed artifact is in force", { artifact, hash })
 }
 
-function beginRecovery(draft: Draft, channel: string): void {
+export function beginRecovery(draft: Draft, channel: string): void {
   const { now } = draft
   const recovery = { since: now, until: now + draft.state.limits.recoveryGraceMs }
   draft.record({}, { kind: "plan_action", payload: { action: "BeginRecovery", channel, recovery } })

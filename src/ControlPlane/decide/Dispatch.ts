@@ -3,15 +3,18 @@ import { HashMap } from "effect"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
+import { isRevoked } from "../Identities.ts"
 import type { Parked, Unparked } from "../Input.ts"
 import { at, sorted } from "../State.ts"
 import { offer } from "./Offer.ts"
 
 /** One poll a host, the newest wins: an older one is a connection that its agent has given up. */
-export function decideParked(draft: Draft, { capabilities, host, until, waiterId }: Parked): void {
+export function decideParked(draft: Draft, { capabilities, host, issuedAt, until, waiterId }: Parked): void {
+  // Let in before the revocation was decided.
+  if (isRevoked(draft.state.identities, host, issuedAt)) return endRevoked(draft, host, waiterId)
   const older = at(draft.state.parked, host)
   if (older !== undefined) endPoll(draft, host, older.waiterId)
-  draft.park(host, { waiterId, capabilities, until })
+  draft.park(host, { waiterId, capabilities, issuedAt, until })
   // What is queued passed every gate, and what closes one again marks the channel in the same batch: a poll changes no plan, and
   // ten thousand of them plan nothing (D20).
   const row = at(draft.state.queue, host)
@@ -22,32 +25,48 @@ export function decideParked(draft: Draft, { capabilities, host, until, waiterId
 }
 
 /** A poll that was aborted gives its place, or the lease that was never written, back (D8). */
-export function decideUnparked(draft: Draft, { host, outcome, waiterId }: Unparked): void {
+export function decideUnparked(draft: Draft, { host, waiterId }: Unparked): void {
   if (at(draft.state.parked, host)?.waiterId === waiterId) draft.unpark(host)
   const row = at(draft.state.queue, host)
-  if (outcome === "aborted" && row?.lease?.waiterId === waiterId) release(draft, row, "aborted")
+  if (row?.lease?.waiterId === waiterId) release(draft, row, "aborted")
 }
 
 /** Ends what is over: leases that nobody acknowledged, polls whose time has come, and waits that only time was to end (D9). */
 export function decideSweep(draft: Draft): void {
+  const { leaseMs } = draft.state.limits
   for (const { earliestAt, rolloutId } of HashMap.values(draft.state.verdicts)) {
     if (isOver(earliestAt, draft.now)) draft.mark(splitRolloutId(rolloutId).channel)
   }
-  for (const [, row] of sorted(HashMap.filter(draft.state.queue, ({ lease }) => isOver(lease?.expiresAt, draft.now)))) {
+  for (
+    const [, row] of sorted(
+      HashMap.filter(draft.state.queue, ({ lease }) => isOver(lease?.expiresAt, draft.now, leaseMs))
+    )
+  ) {
     release(draft, row, "expired")
   }
   for (
-    const [host, { waiterId }] of sorted(HashMap.filter(draft.state.parked, ({ until }) => isOver(until, draft.now)))
+    const [host, { waiterId }] of sorted(
+      HashMap.filter(draft.state.parked, ({ until }) => isOver(until, draft.now, longestPollMs))
+    )
   ) {
     draft.unpark(host)
     endPoll(draft, host, waiterId)
   }
 }
 
-const isOver = (end: number | undefined, now: number): boolean => end !== undefined && end <= now
+/** `longestMs`: more than that cannot be left, unless the clock was set back; then nobody knows how much it is, and it is over. */
+const isOver = (end: number | undefined, now: number, longestMs = Infinity): boolean =>
+  end !== undefined && (end <= now || end - now > longestMs)
+
+/** Longer than any poll that a route parks (D9). */
+const longestPollMs = 120_000
 
 function endPoll(draft: Draft, host: string, waiterId: number): void {
   draft.act({ _tag: "CompleteWaiter", host, waiterId, answer: { _tag: "Nothing" } })
+}
+
+export function endRevoked(draft: Draft, host: string, waiterId: number): void {
+  draft.act({ _tag: "CompleteWaiter", host, waiterId, answer: { _tag: "Revoked" } })
 }
 
 function release(draft: Draft, row: DispatchRow, because: "expired" | "aborted"): void {
@@ -58,6 +77,10 @@ function release(draft: Draft, row: DispatchRow, because: "expired" | "aborted")
     kind: "plan_action",
     payload: { action: "ReleaseLease", host, deliveryId, because }
   })
-  draft.log("info", "a dispatch was not acknowledged and is offered again", { host, rollout: rolloutId, because })
+  draft.log("dispatch", "warn", "a dispatch was not acknowledged and is offered again", {
+    hostname: host,
+    rollout: rolloutId,
+    reason: because === "expired" ? "lease-expired" : "poll-aborted"
+  })
   draft.mark(splitRolloutId(rolloutId).channel)
 }

@@ -4,6 +4,7 @@
  */
 import type { StepError } from "../../Rollout/Host.ts"
 import type { EventOutcome } from "../../Schema/ControlPlaneJournal.ts"
+import type { LogFields } from "../../Schema/Logs.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import type { AgentEvent, AgentEventKind, HostStateName } from "../../Schema/Wire.ts"
@@ -50,10 +51,10 @@ export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
     case "Gap": {
       const answers = draft.askedAgain(rolloutId, hostname, event.seq)
       if (answers <= maxGapAnswers) return { _tag: "Gap", replayFrom: entry.ledger.lastSeq + 1 }
-      draft.log("warn", "events before this one cannot be supplied; going on without them", {
+      draft.log("events", "warn", "events before this one cannot be supplied; going on without them", {
         ...about(input),
         reason: "seq-gap",
-        missingFrom: entry.ledger.lastSeq + 1
+        fromSeq: entry.ledger.lastSeq + 1
       })
       break
     }
@@ -107,7 +108,7 @@ function told(
   else if (!wasHeard && isHeard(draft.state, rolloutId, hostname)) {
     draft.arrived(splitRolloutId(rolloutId).channel, hostname)
   }
-  if (from !== to) draft.log("info", `${hostname} is ${to}`, { ...about(input), from })
+  if (from !== to) draft.log("events", "info", "host state changed", { ...about(input), from, to })
 }
 
 type Place =
@@ -175,12 +176,10 @@ function refuse(
     if (count > auditsPerHour) {
       if (count === auditsPerHour + 1) {
         draft.log(
+          "events",
           "warn",
           "this host sends many events that belong to no record; those of the next hour are not written down",
-          {
-            ...about(input),
-            reason: refusal.reason
-          }
+          { ...about(input), reason: refusal.reason }
         )
       }
       return refused
@@ -199,7 +198,7 @@ function refuse(
     }),
     numbered: refusal.numbered
   })
-  draft.log("warn", "event refused", { ...about(input), reason: refusal.reason })
+  draft.log("events", "warn", "event refused", { ...about(input), reason: refusal.reason })
   return refused
 }
 
@@ -208,6 +207,11 @@ function outcome(input: EventReceived, result: Omit<EventOutcome, "hash" | "jour
   return { ...result, hash: input.hash, ...(journalId === undefined ? {} : { journalId }) }
 }
 
-function about({ envelope }: EventReceived): Readonly<Record<string, string | number>> {
-  return { host: envelope.hostname, rollout: envelope.rolloutId, kind: envelope.event.kind, seq: envelope.event.seq }
+function about({ envelope }: EventReceived): LogFields {
+  return {
+    hostname: envelope.hostname,
+    rollout: envelope.rolloutId,
+    kind: envelope.event.kind,
+    seq: envelope.event.seq
+  }
 }

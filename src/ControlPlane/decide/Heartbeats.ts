@@ -2,11 +2,17 @@
  * A heartbeat (D6; control-plane.md §4.1): what was heard is remembered, digests rebuild what a wiped database lost, and the
  * answer tells the agent what is durable here and what is missing. Heartbeats never move a record.
  */
-import { Schema } from "effect"
-import { omit } from "../../Rollout/host/Model.ts"
-import type { HostSeen, Quarantine, RejectionBackoff } from "../../Schema/ControlPlaneJournal.ts"
+import { Schema, Struct } from "effect"
+import { HostSeen, type Quarantine, type RejectionBackoff } from "../../Schema/ControlPlaneJournal.ts"
 import { RolloutId, splitRolloutId } from "../../Schema/Primitives.ts"
-import { heartbeatListLimit, type HeartbeatRequest, type Rejection, type RolloutDigest } from "../../Schema/Wire.ts"
+import { knownReason } from "../../Schema/Reasons.ts"
+import {
+  heartbeatListLimit,
+  type HeartbeatRequest,
+  type HostHold,
+  type Rejection,
+  type RolloutDigest
+} from "../../Schema/Wire.ts"
 import type { Draft } from "../Draft.ts"
 import { isQuarantined, quarantined } from "../fold/Events.ts"
 import type { HeartbeatAnswer, HeartbeatReceived } from "../Input.ts"
@@ -41,8 +47,10 @@ export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: Heart
     ...(heartbeat.agent_version === undefined ? {} : { agentVersion: heartbeat.agent_version }),
     ...(heartbeat.journal_id === undefined ? {} : { journalId: heartbeat.journal_id }),
     ...(heartbeat.pending_events === undefined ? {} : { pendingEvents: heartbeat.pending_events }),
-    ...(heartbeat.parked_events === undefined ? {} : { parkedEvents: heartbeat.parked_events })
+    ...(heartbeat.parked_events === undefined ? {} : { parkedEvents: heartbeat.parked_events }),
+    ...(heartbeat.held === undefined ? {} : { held: heartbeat.held })
   }
+  tellHold(draft, host, known?.held, seen.held)
   draft.hear(seen, isStale(entry?.seenStoredAt, draft.now) || saysMore(known, seen))
   for (const digest of seen.digests) noteDigest(draft, host, digest)
   const keepsJournal = capabilities.has("journal")
@@ -53,14 +61,34 @@ export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: Heart
   return answer(draft, heartbeat, keepsJournal, snapshots)
 }
 
-const isStale = (storedAt: number | undefined, now: number): boolean =>
-  storedAt === undefined || now - storedAt >= seenRewriteMs
+/** Operators hear of a host that can go nowhere when it begins and when it is over, not at each heartbeat. */
+function tellHold(draft: Draft, host: string, before: HostHold | undefined, after: HostHold | undefined): void {
+  if (before?.reason === after?.reason) return
+  if (after === undefined) draft.log("heartbeat", "info", "the host can go forward again", { hostname: host })
+  else {
+    draft.log("heartbeat", "warn", "the host cannot go forward", {
+      hostname: host,
+      reason: knownReason(after.reason),
+      detail: after.detail
+    })
+  }
+}
 
-/** Whether a restart must not forget this heartbeat: anything but times and the length of a queue differs. */
+/** By its distance: a clock that was set back must not keep a heartbeat out of the journal until it has caught up. */
+const isStale = (storedAt: number | undefined, now: number): boolean =>
+  storedAt === undefined || Math.abs(now - storedAt) >= seenRewriteMs
+
+/** Times and the length of a queue, which differ in each heartbeat. */
+const passing: ReadonlySet<keyof HostSeen> = new Set(["at", "receivedAt", "uptimeSecs", "pendingEvents"])
+const lasting = Struct.keys(HostSeen.fields).filter((name) => !passing.has(name))
+
+/** Whether a restart must not forget this heartbeat. */
 function saysMore(known: HostSeen | undefined, seen: HostSeen): boolean {
-  if (known === undefined) return true
-  const essence = (heard: HostSeen) => JSON.stringify(omit(heard, ["at", "receivedAt", "uptimeSecs", "pendingEvents"]))
-  return essence(known) !== essence(seen)
+  return known === undefined || lasting.some((name) => !isSame(known[name], seen[name]))
+}
+
+function isSame(a: unknown, b: unknown): boolean {
+  return a === b || (typeof a === "object" && typeof b === "object" && JSON.stringify(a) === JSON.stringify(b))
 }
 
 /**
@@ -122,11 +150,11 @@ function noteDigest(draft: Draft, host: string, digest: RolloutDigest): void {
     kind: "effect",
     payload: { effect: "Overlaid", overlay: { origin: "digest", state: digest.state, since: draft.now } }
   })
-  draft.log("warn", "the agent's digest differs from the record", {
-    host,
+  draft.log("heartbeat", "warn", "the agent's digest differs from the record", {
+    hostname: host,
     rollout: rolloutId,
-    record: entry.record.state,
-    digest: digest.state
+    reason: "digest-differs",
+    detail: `recorded as ${entry.record.state}, and the agent says ${digest.state}`
   })
   draft.markAll()
 }
@@ -143,9 +171,10 @@ function wentElsewhere(draft: Draft, { record }: HostInRollout, digest: RolloutD
     kind: "effect",
     payload: { effect: "AttemptFollowed", attempt: digest.attempt + 1 }
   })
-  draft.log("warn", "the host went to another closure under this id; it is dispatched again", {
-    host: hostname,
+  draft.log("heartbeat", "warn", "the host went to another closure under this id; it is dispatched again", {
+    hostname,
     rollout: rolloutId,
+    reason: "other-target",
     closure: digest.target_closure
   })
   draft.markAll()
@@ -184,17 +213,26 @@ function noteRejection(
   rejection: Rejection,
   before: RejectionBackoff | undefined
 ): RejectionBackoff {
-  if (before !== undefined && before.rejection.at >= rejection.at) return before
+  if (before !== undefined && before.rejection.at === rejection.at) return before
   // Nothing is offered during a pause, so nothing new can be refused; of an unknown rollout there is nothing to pause.
-  if (before !== undefined && before.until > draft.now) return { ...before, rejection }
+  if (before !== undefined && isPaused(before, draft.now)) return { ...before, rejection }
   const rolloutId = rejection.rollout_id
   if (hostIn(draft.state, rolloutId, host) === undefined) return { rejection, count: 0, until: draft.now }
   const backoff = backOff(rejection, before, draft.now)
   draft.record({ host, rolloutId }, { kind: "effect", payload: { effect: "Rejected", backoff } })
-  draft.log("warn", "the host could not take its dispatch", { host, rollout: rolloutId, reason: rejection.reason })
+  draft.log("heartbeat", "warn", "the host could not take its dispatch", {
+    hostname: host,
+    rollout: rolloutId,
+    reason: knownReason(rejection.reason),
+    detail: rejection.reason
+  })
   draft.mark(splitRolloutId(rolloutId).channel)
   return backoff
 }
+
+/** A pause that is longer than any says that the clock was set back: it is over. */
+export const isPaused = ({ until }: RejectionBackoff, now: number): boolean =>
+  until > now && until - now <= rejectionCapMs
 
 function backOff(rejection: Rejection, before: RejectionBackoff | undefined, now: number): RejectionBackoff {
   const count = (before?.count ?? 0) + 1

@@ -10,6 +10,7 @@ import type { Draft } from "../Draft.ts"
 import { soakMsOf } from "../fold/Policy.ts"
 import type { Capabilities } from "../Input.ts"
 import { at, currentRolloutOf, hostIn, type HostVerdict, type Waiter } from "../State.ts"
+import { isPaused } from "./Heartbeats.ts"
 
 /** A time that no calendar holds comes from a host whose clock is wrong: it is nobody's earliest. */
 export function verdictOf(
@@ -55,7 +56,12 @@ function lease(draft: Draft, row: DispatchRow, waiter: Waiter): void {
       dispatch: responseOf({ ...leased, soakDueAt }, deliveryId, entry.ledger.lastSeq, waiter.capabilities)
     }
   })
-  draft.log("info", `dispatched to ${host}`, { host, rollout: rolloutId, attempt: row.attempt, delivery: deliveryId })
+  draft.log("dispatch", "info", "dispatched", {
+    hostname: host,
+    rollout: rolloutId,
+    attempt: row.attempt,
+    delivery: deliveryId
+  })
 }
 
 /** Additive fields go only to a peer that announced them (D3). */
@@ -130,7 +136,7 @@ function holdOf(draft: Draft, row: DispatchRow, capabilities: ReadonlySet<string
     }
   }
   const refused = seen?.rejections.find(({ rejection }) => rejection.rollout_id === rolloutId)
-  return refused === undefined || refused.until <= draft.now ? undefined : {
+  return refused === undefined || !isPaused(refused, draft.now) ? undefined : {
     gate: "rejected-by-host",
     because: `the host could not take it: ${refused.rejection.reason}`,
     clearedBy: "the end of a pause that doubles with each rejection",

@@ -2,17 +2,20 @@
  * The end of a batch: channels that something happened to are planned, and what may go out is leased to polls that wait for
  * it, all in the batch's own commit (D8, D17; walk "A plan and a wake-up").
  */
-import { HashMap } from "effect"
 import { type ChannelView, plan, type PlanAction, type PlanView, type QuarantineView } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
 import { effectiveRecord } from "../Effective.ts"
-import { at, type HostVerdict, sorted, type State } from "../State.ts"
+import { at, type HostVerdict, type State, waitingIn } from "../State.ts"
+import { beginRecovery } from "./Artifacts.ts"
 import { offer, verdictOf } from "./Offer.ts"
 import { missingHosts } from "./Recovery.ts"
 
-/** Plans the dirty channels and leases what they may dispatch. */
+/**
+ * Plans the dirty channels and leases what they may dispatch. Costs the hosts of these channels (and the quarantine), whatever
+ * the fleet has beside them (D20).
+ */
 export function settle(draft: Draft): void {
   const channels = draft.takeDirty()
   // Without a verified unit nobody knows what is in force: after a restart nothing is opened, closed or dispatched by guess.
@@ -22,15 +25,19 @@ export function settle(draft: Draft): void {
   const waiting = new Map<string, HostVerdict>()
   for (const { hostname, rolloutId, verdict } of planned.verdicts) waiting.set(hostname, verdictOf(rolloutId, verdict))
   const inScope = new Set(channels)
-  const queued = HashMap.filter(
-    draft.state.queue,
-    (row) => row.lease === undefined && inScope.has(splitRolloutId(row.rolloutId).channel)
-  )
-  for (const [, row] of sorted(queued)) {
+  const isInScope = (rolloutId: string) => inScope.has(splitRolloutId(rolloutId).channel)
+  for (const host of waitingIn(draft.state, channels)) {
+    const row = at(draft.state.queue, host)
+    if (row === undefined || row.lease !== undefined || !isInScope(row.rolloutId)) continue
     const hold = offer(draft, row)
-    if (hold !== undefined) waiting.set(row.host, hold)
+    if (hold !== undefined) waiting.set(host, hold)
   }
-  tellVerdicts(draft, inScope, waiting)
+  for (const host of waitingIn(draft.state, channels)) {
+    const over = at(draft.state.verdicts, host)
+    if (over !== undefined && !waiting.has(host) && isInScope(over.rolloutId)) draft.judge(host, undefined)
+  }
+  tellVerdicts(draft, waiting)
+  for (const channel of channels) draft.forgetIdle(channel)
 }
 
 function viewOf(draft: Draft, channels: ReadonlyArray<string>): PlanView {
@@ -73,13 +80,18 @@ function channelView(draft: Draft, channel: string): ChannelView {
   }
   if (entry?.recovery === undefined || manifest === undefined) return view
   const missing = missingHosts(draft.state, manifest)
-  if (missing.length > 0 && draft.now < entry.recovery.until) {
+  // More left than the grace lasts: the clock was set back, and nobody knows how much it is. It begins anew.
+  if (missing.length > 0 && entry.recovery.until - draft.now > draft.state.limits.recoveryGraceMs) {
+    beginRecovery(draft, channel)
+  }
+  const until = at(draft.state.channels, channel)?.recovery?.until ?? entry.recovery.until
+  if (missing.length > 0 && draft.now < until) {
     draft.awaits(channel, missing)
-    return { ...view, recovering: { untilAt: entry.recovery.until, missingHosts: missing } }
+    return { ...view, recovering: { untilAt: until, missingHosts: missing } }
   }
   const because = missing.length === 0 ? "every host was heard" : `the grace is over; silent: ${missing.length}`
   draft.record({}, { kind: "plan_action", payload: { action: "EndRecovery", channel, because } })
-  draft.log("info", "the channel dispatches again", { channel, because })
+  draft.log("cp_reducer", "info", "the channel dispatches again", { channel, detail: because })
   return view
 }
 
@@ -107,7 +119,7 @@ function carryOut(draft: Draft, action: PlanAction): void {
           ? { action: "OpenRollout", ...opened }
           : { action: "ReopenRollout", ...opened, restarted: action.restarted }
       })
-      draft.log("info", "a rollout opens", { rollout: rollout.rolloutId, attempt: rollout.attempt })
+      draft.log("cp_reducer", "info", "a rollout opens", { rollout: rollout.rolloutId, attempt: rollout.attempt })
       return
     }
     case "Refresh": {
@@ -131,9 +143,9 @@ function carryOut(draft: Draft, action: PlanAction): void {
           ? { event: event.kind, fromWave: event.fromWave, toWave: event.toWave }
           : { event: event.kind }
       })
-      draft.log("info", event.kind === "WaveAdvanced" ? "a wave is complete" : "a rollout is complete", {
-        rollout: rolloutId
-      })
+      if (event.kind === "WaveAdvanced") {
+        draft.log("cp_reducer", "info", "a wave is complete", { rollout: rolloutId, wave: event.fromWave })
+      } else draft.log("cp_reducer", "info", "a rollout is complete", { rollout: rolloutId })
       // A channel may wait for this one (channel edges): planned in the next batch, at the latest on the tick.
       return
     }
@@ -153,12 +165,7 @@ function carryOut(draft: Draft, action: PlanAction): void {
 }
 
 /** Keeps the verdicts of the planned channels, and logs those that changed (D17, W23). */
-function tellVerdicts(draft: Draft, channels: ReadonlySet<string>, waiting: ReadonlyMap<string, HostVerdict>): void {
-  const over = HashMap.filter(
-    draft.state.verdicts,
-    ({ rolloutId }, host) => !waiting.has(host) && channels.has(splitRolloutId(rolloutId).channel)
-  )
-  for (const [host] of sorted(over)) draft.judge(host, undefined)
+function tellVerdicts(draft: Draft, waiting: ReadonlyMap<string, HostVerdict>): void {
   for (const [host, verdict] of [...waiting].toSorted(([a], [b]) => a < b ? -1 : 1)) {
     const known = at(draft.state.verdicts, host)
     if (known === undefined || !isSame(known, verdict)) draft.judge(host, verdict)

@@ -2,8 +2,9 @@
 import { HashMap } from "effect"
 import { omit } from "../../Rollout/host/Model.ts"
 import type { DispatchRow, PlanAction } from "../../Schema/ControlPlaneJournal.ts"
-import { at, hostIn, type State } from "../State.ts"
-import { putHost } from "./Records.ts"
+import { splitRolloutId } from "../../Schema/Primitives.ts"
+import { at, hostIn, type State, waitingIn } from "../State.ts"
+import { putHost, waits } from "./Records.ts"
 import type { Touched } from "./Touched.ts"
 
 type DispatchAction = Extract<
@@ -26,7 +27,10 @@ export function foldDispatchAction(state: State, action: DispatchAction, touched
 
 export function putDispatch(state: State, row: DispatchRow, touched: Touched): State {
   touched.dispatches.add(row.host)
-  return { ...state, queue: HashMap.set(state.queue, row.host, row) }
+  const { host, rolloutId } = row
+  const next = { ...state, queue: HashMap.set(state.queue, host, row) }
+  // A row that takes the place of one of its own rollout is known to wait.
+  return at(state.queue, host)?.rolloutId === rolloutId ? next : waits(next, rolloutId, host)
 }
 
 export function dropDispatch(state: State, host: string, touched: Touched): State {
@@ -35,11 +39,11 @@ export function dropDispatch(state: State, host: string, touched: Touched): Stat
   return { ...state, queue: HashMap.remove(state.queue, host) }
 }
 
-/** Deletes what a rollout that is no longer live has not yet delivered (D8). */
+/** Deletes what a rollout that is no longer live has not yet delivered (D8). Costs the hosts of its channel. */
 export function dropDispatchesOf(state: State, rolloutId: string, touched: Touched): State {
   let next = state
-  for (const row of HashMap.values(state.queue)) {
-    if (row.rolloutId === rolloutId) next = dropDispatch(next, row.host, touched)
+  for (const host of waitingIn(state, [splitRolloutId(rolloutId).channel])) {
+    if (at(state.queue, host)?.rolloutId === rolloutId) next = dropDispatch(next, host, touched)
   }
   return next
 }

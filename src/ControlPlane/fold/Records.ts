@@ -1,7 +1,8 @@
-/** Small total changes of the state that every fold uses: one host in one rollout, one rollout, the index of a host. */
-import { HashMap } from "effect"
+/** Small total changes of the state that every fold uses: one host in one rollout, one rollout, the indexes. */
+import { HashMap, HashSet } from "effect"
 import { omit } from "../../Rollout/host/Model.ts"
 import type { RolloutRecord } from "../../Schema/HostRecord.ts"
+import { splitRolloutId } from "../../Schema/Primitives.ts"
 import { at, type HostInRollout, type RolloutEntry, type State } from "../State.ts"
 import type { Touched } from "./Touched.ts"
 
@@ -10,6 +11,14 @@ export function putHost(state: State, rolloutId: string, host: string, entry: Ho
   if (rollout === undefined) return state
   touched.record(rolloutId, host)
   return putRollout(state, rolloutId, { ...rollout, hosts: HashMap.set(rollout.hosts, host, entry) })
+}
+
+/** Something of this rollout's channel now waits for this host, or the host for it. */
+export function waits(state: State, rolloutId: string, host: string): State {
+  const { channel } = splitRolloutId(rolloutId)
+  const known = at(state.waiting, channel) ?? HashSet.empty<string>()
+  if (HashSet.has(known, host)) return state
+  return { ...state, waiting: HashMap.set(state.waiting, channel, HashSet.add(known, host)) }
 }
 
 /** The next real event of a host ends what was inferred of it (D2). */

@@ -10,6 +10,12 @@ export class Touched {
   readonly channels = new Set<string>()
   /** Hosts whose dispatch was put or dropped. */
   readonly dispatches = new Set<string>()
+  /** Signed lists that were replaced. */
+  readonly lists = new Set<"revocations" | "nonces">()
+  /** Nonces of tokens that were used. */
+  readonly nonces = new Set<string>()
+  /** Hosts whose certificates were issued. */
+  readonly chains = new Set<string>()
   /** Records, as hosts by rollout id. */
   readonly records = new Map<string, Set<string>>()
 

@@ -10,9 +10,14 @@ import {
   EventOutcome,
   GateDecision,
   HostSeen,
+  IdentityFact,
   type LogEntry,
+  NoncesInForce,
+  NonceUse,
   Overlay,
   PlanAction,
+  RenewalChain,
+  RevocationsInForce,
   RolloutHappening,
   RolloutPlan,
   VerifyOutcome
@@ -27,6 +32,10 @@ export const encodeOverlay = (value: Overlay): string => JSON.stringify(value)
 export const encodeRecovery = (value: ChannelRecovery): string => JSON.stringify(value)
 export const encodeDispatch = (value: DispatchRow): string => JSON.stringify(value)
 export const encodeSeen = (value: HostSeen): string => JSON.stringify(value)
+export const encodeRevocations = (value: RevocationsInForce): string => JSON.stringify(value)
+export const encodeNonces = (value: NoncesInForce): string => JSON.stringify(value)
+export const encodeNonceUse = (value: NonceUse): string => JSON.stringify(value)
+export const encodeChains = (value: ReadonlyArray<RenewalChain>): string => JSON.stringify(value)
 export const encodeOutcome = (value: EventOutcome): string => JSON.stringify(value)
 /** An agent's event is kept in the bytes it came in, never made again from what was decoded (P-29). */
 export const encodePayload = (entry: LogEntry): string =>
@@ -46,12 +55,17 @@ export const decodeRecovery = json(ChannelRecovery)
 export const decodeDispatch = json(DispatchRow)
 export const decodeSeen = json(HostSeen)
 export const decodeOutcome = json(EventOutcome)
+export const decodeRevocations = json(RevocationsInForce)
+export const decodeNonces = json(NoncesInForce)
+export const decodeNonceUse = json(NonceUse)
+export const decodeChains = json(Schema.Array(RenewalChain))
 const decodeEvent = json(AgentEvent)
 const decodeAction = json(PlanAction)
 const decodeHappening = json(RolloutHappening)
 const decodeEffect = json(EffectPayload)
 const decodeGate = json(GateDecision)
 const decodeVerify = json(VerifyOutcome)
+const decodeIdentity = json(IdentityFact)
 
 /** A row of the log as the fold takes it; `undefined` for a kind that only a newer minor version knows (D1). */
 export function decodeEntry(kind: string, payload: string, outcome: unknown, numbered: boolean): LogEntry | undefined {
@@ -68,6 +82,8 @@ export function decodeEntry(kind: string, payload: string, outcome: unknown, num
       return { kind, payload: decodeGate(payload) }
     case "verify_outcome":
       return { kind, payload: decodeVerify(payload) }
+    case "identity":
+      return { kind, payload: decodeIdentity(payload) }
     default:
       return undefined
   }

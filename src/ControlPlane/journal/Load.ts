@@ -2,18 +2,23 @@
 import { HashMap } from "effect"
 import type { Row, Sql } from "../../Layers/Disk/Database.ts"
 import { shortHash } from "../fold/Events.ts"
-import { indexHosts } from "../fold/Records.ts"
+import { indexHosts, waits } from "../fold/Records.ts"
+import { type Identities, noncesInForce, revocationsInForce } from "../Identities.ts"
 import type { Limits } from "../Limits.ts"
 import { emptyState, type HostInRollout, ledgerWindow, type Received, type RolloutEntry, type State } from "../State.ts"
 import * as Codec from "./Codec.ts"
 import { meta } from "./Tables.ts"
 
-export function load(sql: Sql, databaseId: string, limits: Limits): State {
+/** What a running journal and a snapshot of one have in common. */
+type Reads = Pick<Sql, "all" | "get">
+
+export function load(sql: Reads, databaseId: string, limits: Limits): State {
   const rollouts = loadRollouts(sql)
   const base: State = {
     ...emptyState(databaseId, limits),
     nextDelivery: Number(meta(sql, "next_delivery") ?? "1"),
     rollouts,
+    identities: loadIdentities(sql),
     channels: table(sql, "channels", "SELECT name AS key, current, recovery FROM channels ORDER BY name", (row) => ({
       ...(row["current"] === null ? {} : { current: String(row["current"]) }),
       ...(row["recovery"] === null ? {} : { recovery: Codec.decodeRecovery(row["recovery"]) })
@@ -45,7 +50,10 @@ export function load(sql: Sql, databaseId: string, limits: Limits): State {
     .toSorted(([, a], [, b]) =>
       a.record.openedAt - b.record.openedAt || (a.record.rolloutId < b.record.rolloutId ? -1 : 1)
     )
-    .reduce((state, [id, { plan }]) => indexHosts(state, id, Object.keys(plan.hosts)), base)
+    .reduce(
+      (state, [id, { plan }]) => indexHosts(state, id, Object.keys(plan.hosts)),
+      [...HashMap.values(base.queue)].reduce((state, { host, rolloutId }) => waits(state, rolloutId, host), base)
+    )
 }
 
 /** Waiters of the process that ended are gone; 0 is no waiter's id. */
@@ -53,7 +61,33 @@ function withoutWaiter(row: ReturnType<typeof Codec.decodeDispatch>): ReturnType
   return row.lease === undefined ? row : { ...row, lease: { ...row.lease, waiterId: 0 } }
 }
 
-function table<V>(sql: Sql, name: string, text: string, value: (row: Row) => V): HashMap.HashMap<string, V> {
+function loadIdentities(sql: Reads): Identities {
+  const list = (name: "revocations" | "nonces"): unknown =>
+    sql.get("SELECT list FROM signed_lists WHERE name = ?", name)?.["list"]
+  const [revocations, nonces] = [list("revocations"), list("nonces")]
+  return {
+    ...(revocations === undefined ? {} : {
+      revocations: named("signed_lists of revocations", () => revocationsInForce(Codec.decodeRevocations(revocations)))
+    }),
+    ...(nonces === undefined ? {} : {
+      nonces: named("signed_lists of nonces", () => noncesInForce(Codec.decodeNonces(nonces)))
+    }),
+    used: table(
+      sql,
+      "nonce_uses",
+      "SELECT nonce AS key, use FROM nonce_uses ORDER BY nonce",
+      (row) => Codec.decodeNonceUse(row["use"])
+    ),
+    chains: table(
+      sql,
+      "renewal_chains",
+      "SELECT n.name AS key, c.chains FROM renewal_chains c JOIN names n ON n.id = c.id ORDER BY n.name",
+      (row) => Codec.decodeChains(row["chains"])
+    )
+  }
+}
+
+function table<V>(sql: Reads, name: string, text: string, value: (row: Row) => V): HashMap.HashMap<string, V> {
   return HashMap.fromIterable(
     sql.all(text).map((row) => {
       const key = String(row["key"])
@@ -71,7 +105,7 @@ function named<A>(row: string, decode: () => A): A {
   }
 }
 
-function loadRollouts(sql: Sql): HashMap.HashMap<string, RolloutEntry> {
+function loadRollouts(sql: Reads): HashMap.HashMap<string, RolloutEntry> {
   const received = loadReceived(sql)
   const hosts = new Map<string, Array<readonly [string, HostInRollout]>>()
   const records = sql.all(
@@ -104,7 +138,7 @@ function loadRollouts(sql: Sql): HashMap.HashMap<string, RolloutEntry> {
 }
 
 /** The content of the latest numbers of each (rollout, host): what tells a duplicate from a forgery (D2). */
-function loadReceived(sql: Sql): ReadonlyMap<string, ReadonlyArray<Received>> {
+function loadReceived(sql: Reads): ReadonlyMap<string, ReadonlyArray<Received>> {
   const rows = sql.all(
     `SELECT r.name AS rollout, h.name AS host, e.agent_seq, e.outcome
      FROM (

@@ -12,7 +12,8 @@ export const journalMigrations: Migrations = {
   applicationId: 0x6e66636a,
   title: "the control plane's journal",
   major: 1,
-  minors: [`
+  minors: [
+    `
     CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE names (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE) STRICT;
     CREATE TABLE rollouts (
@@ -64,7 +65,13 @@ export const journalMigrations: Migrations = {
     CREATE UNIQUE INDEX event_log_key ON event_log (rollout, host, agent_seq, agent_journal) WHERE agent_seq IS NOT NULL;
     CREATE INDEX event_log_rollout ON event_log (rollout, seq);
     CREATE INDEX event_log_host ON event_log (host, seq);
-  `]
+  `,
+    `
+    CREATE TABLE signed_lists (name TEXT PRIMARY KEY, list TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE nonce_uses (nonce TEXT PRIMARY KEY, use TEXT NOT NULL) STRICT, WITHOUT ROWID;
+    CREATE TABLE renewal_chains (id INTEGER PRIMARY KEY REFERENCES names (id), chains TEXT NOT NULL) STRICT;
+  `
+  ]
 }
 
 /** The journal of an agent of the original, which has none. */
@@ -128,6 +135,14 @@ function keyOf(write: Write, index: number): string {
       return `seen ${write.seen.host}`
     case "PutNextDelivery":
       return "next delivery"
+    case "PutRevocations":
+      return "revocations"
+    case "PutNonces":
+      return "nonces"
+    case "PutNonceUse":
+      return `nonce ${write.use.nonce}`
+    case "PutChains":
+      return `chains ${write.host}`
     case "AppendLog":
     case "PutQuarantine":
       return `${index}`
@@ -212,6 +227,24 @@ function carryOut(sql: Sql, names: Names, write: Write): void {
       return
     case "PutNextDelivery":
       return putMeta(sql, "next_delivery", String(write.nextDelivery))
+    case "PutRevocations":
+      return putList(sql, "revocations", Codec.encodeRevocations(write.list))
+    case "PutNonces":
+      return putList(sql, "nonces", Codec.encodeNonces(write.list))
+    case "PutNonceUse":
+      sql.run(
+        "INSERT INTO nonce_uses (nonce, use) VALUES (?, ?) ON CONFLICT (nonce) DO UPDATE SET use = excluded.use",
+        write.use.nonce,
+        Codec.encodeNonceUse(write.use)
+      )
+      return
+    case "PutChains":
+      sql.run(
+        "INSERT INTO renewal_chains (id, chains) VALUES (?, ?) ON CONFLICT (id) DO UPDATE SET chains = excluded.chains",
+        names.idOf(sql, write.host),
+        Codec.encodeChains(write.chains)
+      )
+      return
   }
 }
 
@@ -233,7 +266,15 @@ function append(sql: Sql, names: Names, { entry, host, now, rolloutId }: LogRow)
   )
 }
 
-export function meta(sql: Sql, key: string): string | undefined {
+function putList(sql: Sql, name: "revocations" | "nonces", list: string): void {
+  sql.run(
+    "INSERT INTO signed_lists (name, list) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET list = excluded.list",
+    name,
+    list
+  )
+}
+
+export function meta(sql: Pick<Sql, "get">, key: string): string | undefined {
   const value = sql.get("SELECT value FROM meta WHERE key = ?", key)?.["value"]
   return typeof value === "string" ? value : undefined
 }

@@ -1,6 +1,6 @@
 /**
  * Makes a closure the running system: fetch and verify, set the profile, run its switch detached, read the result.
- * Drivers: `ArchiveActivator.ts` (hosts without Nix). Every operation is idempotent, interruptible, and answers with a
+ * Drivers: `nix/NixActivator.ts`, and `ArchiveActivator.ts` for hosts without Nix. Every operation is idempotent, interruptible, and answers with a
  * tagged outcome, never with an exit code of a tool (nix.md §8, decisions.md D11). A switch survives the agent.
  */
 import { Context, type Effect } from "effect"
@@ -22,15 +22,36 @@ export interface CurrentSystem {
   readonly profile: string | undefined
 }
 
-/** `Transient` may be retried inside the deadline; `HostFault` never condemns the closure (D11). */
+/**
+ * What came of a realisation. `Absent`, `Untrusted` and `Corrupt` are final; the rest is trouble of the infrastructure: it
+ * is tried again inside the deadline, and never condemns the closure (D11).
+ */
 export type RealiseOutcome =
   | { readonly _tag: "Ok" }
+  /** Every source that could be asked says that it has no such closure, or not all of it. */
   | { readonly _tag: "Absent"; readonly detail: string }
+  | { readonly _tag: "CacheUnreachable"; readonly detail: string }
+  /** The source wants credentials that this host does not have. */
+  | { readonly _tag: "CacheAuth"; readonly detail: string }
+  /** The source is no binary cache, is one of other stores, or contradicts itself; or signatures would not be checked. */
+  | { readonly _tag: "CacheConfig"; readonly detail: string }
   | { readonly _tag: "Untrusted"; readonly detail: string }
   | { readonly _tag: "Corrupt"; readonly detail: string }
   | { readonly _tag: "Transient"; readonly detail: string }
   | { readonly _tag: "HostFault"; readonly fault: "disk" | "readOnly" | "database" | "daemon"; readonly detail: string }
   | { readonly _tag: "Deadline"; readonly detail: string }
+  /** Somebody else ended it. */
+  | { readonly _tag: "Cancelled"; readonly detail: string }
+
+export type RealiseFailure = Exclude<RealiseOutcome, { readonly _tag: "Ok" }>
+
+/** How far the realisation that runs now has come. */
+export interface RealiseProgress {
+  readonly closure: string
+  readonly doneBytes: number
+  /** Grows while the source is asked what belongs to the closure; absent = not known yet. */
+  readonly expectedBytes: number | undefined
+}
 
 export type SetProfileOutcome =
   | { readonly _tag: "Ok"; readonly generation: number }
@@ -51,12 +72,27 @@ export type SwitchResult =
   /** No process and no result: power cut, or never started. */
   | { readonly _tag: "Lost" }
 
+/** What a driver left on the host, for those who only look. Each question fails with what the system said. */
+export interface HostReader {
+  readonly current: Effect.Effect<CurrentSystem, string>
+  readonly switchResult: (id: SwitchId) => Effect.Effect<SwitchResult, string>
+  /** Whether the closure is on the host, whole. */
+  readonly has: (closure: string) => Effect.Effect<boolean, string>
+}
+
 export class Activator extends Context.Service<Activator, {
   /** Name of the driver; the wire's `switchMethod`. */
   readonly method: string
   readonly current: Effect.Effect<CurrentSystem>
   /** Fetches and verifies `closure`; afterwards its files are complete or absent, never half there. */
   readonly realise: (closure: string) => Effect.Effect<RealiseOutcome>
+  /** The realisation that runs now; `undefined` when none does. For those who look: it is gone with the process. */
+  readonly progress: Effect.Effect<RealiseProgress | undefined>
+  /**
+   * The closures that must stay, besides the profile's and the running one: target and rollback target of what is going on.
+   * What was kept before and is not named is free to be collected. A realised closure stays until the next call.
+   */
+  readonly retain: (closures: ReadonlyArray<string>) => Effect.Effect<void>
   /** Makes `closure` the next generation, durable before it answers; the same closure as the present one is a no-op. */
   readonly setProfile: (closure: string) => Effect.Effect<SetProfileOutcome>
   /** Runs the closure's own switch detached from this process, with a time limit that the detached side enforces. */

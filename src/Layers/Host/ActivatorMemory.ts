@@ -210,6 +210,8 @@ export const layer = (host: MemoryHost): Layer.Layer<Activator> =>
         }
       }),
       realise: (closure) => realise(host, closure),
+      progress: Effect.undefined,
+      retain: () => Effect.void,
       setProfile: (closure) => Effect.sync(() => host.setProfile(closure)),
       startSwitch: (closure, id) => Effect.map(host.now, (now) => host.startSwitch(closure, id, now)),
       switchResult: (id) => Effect.map(host.now, (now) => host.switchResult(id, now)),

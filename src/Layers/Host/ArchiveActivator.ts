@@ -14,7 +14,15 @@ import { Effect, Layer, Option, Schema, Semaphore } from "effect"
 import { rm } from "node:fs/promises"
 import { join, resolve } from "node:path"
 import { errorCode } from "../Disk/AtomicFile.ts"
-import { Activator, type RealiseOutcome, type SetProfileOutcome, type SwitchId } from "./Activator.ts"
+import { logOf } from "../Logging.ts"
+import {
+  Activator,
+  type HostReader,
+  type RealiseOutcome,
+  type RealiseProgress,
+  type SetProfileOutcome,
+  type SwitchId
+} from "./Activator.ts"
 import { type ArchiveLimits, defaultArchiveLimits, digestOf } from "./Archive.ts"
 import { archiveChunks, SourceError } from "./ArchiveSource.ts"
 import { unpackArchive } from "./ArchiveUnpack.ts"
@@ -22,6 +30,11 @@ import { DetachedSwitches } from "./DetachedSwitch.ts"
 import { errorText, makeDirectory, sweepTemporaries } from "./DurableFiles.ts"
 import { Generations, runningClosure } from "./Generations.ts"
 import { Store } from "./Store.ts"
+import { launchInSession } from "./SwitchLaunch.ts"
+
+const log = logOf("agent_host")
+
+const fieldsOf = ({ rolloutId, ...id }: SwitchId) => ({ rollout: rolloutId, ...id })
 
 export interface ArchiveActivatorConfig {
   /** Directory, or `http(s)://` address, in which `<closure>.tar` is. */
@@ -108,15 +121,28 @@ const abortable = (run: (signal: AbortSignal) => Promise<RealiseOutcome>): Effec
     })
   })
 
+async function* counted(chunks: AsyncIterable<Buffer>, onBytes: (count: number) => void) {
+  for await (const chunk of chunks) {
+    onBytes(chunk.length)
+    yield chunk
+  }
+}
+
 /** Unpacks one closure into the store, or leaves the store as it was. */
-const fetchClosure = (config: ArchiveActivatorConfig, store: Store, closure: string, digest: string) =>
+const fetchClosure = (
+  config: ArchiveActivatorConfig,
+  store: Store,
+  closure: string,
+  digest: string,
+  onBytes: (count: number) => void
+) =>
   Effect.acquireUseRelease(
     Effect.tryPromise({ try: () => store.begin(closure), catch: outcomeOf }),
     (temporary) =>
       abortable(async (signal): Promise<RealiseOutcome> => {
         const { limits, source, stallMs } = config
         const chunks = archiveChunks(source, closure, { maxBytes: limits.maxBytes, stallMs }, signal)
-        const unpacked = await unpackArchive(chunks, temporary, digest, limits, signal)
+        const unpacked = await unpackArchive(counted(chunks, onBytes), temporary, digest, limits, signal)
         if (unpacked._tag !== "Ok") return { ...unpacked, detail: `${closure}: ${unpacked.detail}` }
         signal.throwIfAborted()
         await store.commit(closure, temporary, unpacked.sha256)
@@ -125,25 +151,71 @@ const fetchClosure = (config: ArchiveActivatorConfig, store: Store, closure: str
     (temporary) =>
       Effect.tryPromise({ try: () => rm(temporary, { recursive: true, force: true }), catch: errorText }).pipe(
         // The next start sweeps it.
-        Effect.catch((problem) => Effect.logWarning("an unfinished closure was not deleted", { temporary, problem }))
+        Effect.catch((problem) =>
+          log.warn("an unfinished closure was not deleted", {
+            reason: "store-not-cleaned",
+            file: temporary,
+            detail: problem
+          })
+        )
       )
   )
 
 /** Deletes generations and closures that are no longer kept; the disk is all that is lost when it fails. */
-const prune = (config: ArchiveActivatorConfig, store: Store, generations: Generations) =>
+const prune = (
+  config: ArchiveActivatorConfig,
+  store: Store,
+  generations: Generations,
+  retained: ReadonlySet<string>
+) =>
   Effect.tryPromise({
     try: async () => {
       const keep = Math.max(1, config.keepGenerations)
       const named = await generations.prune(keep)
       const running = await runningClosure(currentLink(config), store.directory)
-      const unnamed = (await store.list()).filter((closure) => !named.has(closure) && closure !== running)
+      const unnamed = (await store.list()).filter((closure) =>
+        !named.has(closure) && closure !== running && !retained.has(closure)
+      )
       // One that was just fetched has no generation yet, and one that was superseded before its turn never gets one.
       for (const closure of unnamed.slice(keep)) await store.remove(closure)
     },
     catch: errorText
-  }).pipe(Effect.catch((problem) => Effect.logWarning("old closures were not deleted", { problem })))
+  }).pipe(
+    Effect.catch((problem) =>
+      log.warn("old closures were not deleted", { reason: "store-not-cleaned", detail: problem })
+    )
+  )
 
 const currentLink = (config: ArchiveActivatorConfig): string => join(config.runDir, "current-system")
+
+const switchesOf = (config: ArchiveActivatorConfig): DetachedSwitches =>
+  new DetachedSwitches({
+    recordsDir: config.stateDir,
+    lockFile: join(config.runDir, "switch.lock"),
+    currentLink: currentLink(config),
+    timeoutMs: config.switchTimeoutMs,
+    graceMs: config.switchGraceMs,
+    environment: config.switchEnvironment,
+    mover: "supervisor",
+    foreignLock: undefined,
+    launch: launchInSession
+  })
+
+/** Changes nothing and needs no running agent; directories that were never made hold nothing. */
+export function archiveHost(config: ArchiveActivatorConfig): HostReader {
+  const reading = <A>(read: () => Promise<A>) => Effect.tryPromise({ try: read, catch: errorText })
+  const generations = new Generations(config.profilesDir, config.storeDir)
+  const store = new Store(config.storeDir)
+  const switches = switchesOf(config)
+  return {
+    current: Effect.all({
+      running: reading(() => runningClosure(currentLink(config), config.storeDir)),
+      profile: reading(async () => (await generations.current())?.closure)
+    }),
+    switchResult: (id) => reading(() => switches.result(id)),
+    has: (closure) => reading(() => store.isValid(closure))
+  }
+}
 
 const prepare = (directory: string, task: () => Promise<void>) =>
   Effect.tryPromise({
@@ -155,14 +227,7 @@ const make = (config: ArchiveActivatorConfig) =>
   Effect.gen(function*() {
     const store = new Store(config.storeDir)
     const generations = new Generations(config.profilesDir, config.storeDir)
-    const switches = new DetachedSwitches({
-      recordsDir: config.stateDir,
-      lockFile: join(config.runDir, "switch.lock"),
-      currentLink: currentLink(config),
-      timeoutMs: config.switchTimeoutMs,
-      graceMs: config.switchGraceMs,
-      environment: config.switchEnvironment
-    })
+    const switches = switchesOf(config)
     for (const directory of [config.runDir, config.profilesDir]) {
       yield* prepare(directory, async () => {
         await makeDirectory(directory, 0o755)
@@ -173,6 +238,8 @@ const make = (config: ArchiveActivatorConfig) =>
     yield* prepare(config.stateDir, () => switches.open())
     // Realising, numbering and pruning change the store and the generations one at a time.
     const changing = yield* Semaphore.make(1)
+    let retained: ReadonlySet<string> = new Set()
+    let progress: RealiseProgress | undefined
 
     const realise = Effect.fn("ArchiveActivator.realise")(function*(closure: string) {
       const digest = digestOf(closure)
@@ -183,11 +250,17 @@ const make = (config: ArchiveActivatorConfig) =>
         }
         return outcome
       }
+      const onBytes = (count: number) => {
+        progress = { closure, doneBytes: (progress?.doneBytes ?? 0) + count, expectedBytes: undefined }
+      }
       const fetched = Effect.tryPromise({ try: () => store.isValid(closure), catch: outcomeOf }).pipe(
         Effect.flatMap((valid) =>
-          valid ? Effect.succeed<RealiseOutcome>({ _tag: "Ok" }) : fetchClosure(config, store, closure, digest)
+          valid ? Effect.succeed<RealiseOutcome>({ _tag: "Ok" }) : fetchClosure(config, store, closure, digest, onBytes)
         ),
-        Effect.catch((outcome) => Effect.succeed(outcome))
+        Effect.catch((outcome) => Effect.succeed(outcome)),
+        Effect.ensuring(Effect.sync(() => {
+          progress = undefined
+        }))
       )
       const outcome = yield* Effect.timeoutOption(changing.withPermit(fetched), config.realiseTimeoutMs)
       return Option.getOrElse(outcome, (): RealiseOutcome => ({
@@ -204,7 +277,7 @@ const make = (config: ArchiveActivatorConfig) =>
             : { _tag: "Failed", detail: `${closure} is not in the store` },
         catch: errorText
       }).pipe(
-        Effect.tap((outcome) => outcome._tag === "Ok" ? prune(config, store, generations) : Effect.void),
+        Effect.tap((outcome) => outcome._tag === "Ok" ? prune(config, store, generations, retained) : Effect.void),
         Effect.catch((detail) => Effect.succeed<SetProfileOutcome>({ _tag: "Failed", detail })),
         Effect.uninterruptible,
         (changed) => changing.withPermit(changed)
@@ -214,13 +287,15 @@ const make = (config: ArchiveActivatorConfig) =>
       Effect.promise(async () => {
         const valid = await store.isValid(closure).catch(() => false)
         if (!valid) return { _tag: "Failed", detail: `${closure} is not in the store` } as const
-        return switches.start(store.path(closure), id)
+        return switches.start(store.path(closure), id, "switch")
       }).pipe(Effect.uninterruptible)
 
     /** Unreadable is unknown, which is no closure (D12). */
     const reading = (read: () => Promise<string | undefined>, what: string) =>
       Effect.tryPromise({ try: read, catch: errorText }).pipe(
-        Effect.catch((problem) => Effect.as(Effect.logWarning(`cannot read ${what}`, { problem }), undefined))
+        Effect.catch((problem) =>
+          Effect.as(log.warn(`cannot read ${what}`, { reason: "host-unreadable", detail: problem }), undefined)
+        )
       )
 
     return Activator.of({
@@ -230,6 +305,11 @@ const make = (config: ArchiveActivatorConfig) =>
         profile: reading(async () => (await generations.current())?.closure, config.profilesDir)
       }),
       realise,
+      progress: Effect.sync(() => progress),
+      retain: (closures) =>
+        Effect.sync(() => {
+          retained = new Set(closures)
+        }),
       setProfile,
       startSwitch,
       switchResult: (id) =>
@@ -237,14 +317,20 @@ const make = (config: ArchiveActivatorConfig) =>
           // Not `Lost`, which would start it again: a record that cannot be read now is looked at again (house rule 8).
           Effect.catch((problem) =>
             Effect.as(
-              Effect.logWarning("cannot read the result of a switch", { ...id, problem }),
+              log.warn("cannot read the result of a switch", {
+                ...fieldsOf(id),
+                reason: "switch-unread",
+                detail: problem
+              }),
               { _tag: "Running" } as const
             )
           )
         ),
       cancelSwitch: (id) =>
         Effect.tryPromise({ try: () => switches.cancel(id), catch: errorText }).pipe(
-          Effect.catch((problem) => Effect.logError("cannot end a switch", { ...id, problem })),
+          Effect.catch((problem) =>
+            log.error("cannot end a switch", { ...fieldsOf(id), reason: "switch-not-ended", detail: problem })
+          ),
           Effect.uninterruptible
         )
     })

@@ -1,7 +1,8 @@
 /**
- * Starts, watches and ends switches that run apart from this process: own session, no pipe to us, result in a file. A
- * switch survives the agent's end, kill -9 included, and any later agent reads its result. Under systemd the agent's unit
- * needs `KillMode=process`, otherwise the end of the unit ends the switch with it.
+ * Starts, watches and ends switches that run apart from this process: no pipe to us, result in a file. A switch survives
+ * the agent's end, kill -9 included, and any later agent reads its result. How it is set apart is the launcher's
+ * (`SwitchLaunch.ts`, `nix/SystemdSwitch.ts`); a switch in a mere session of its own needs `KillMode=process` in the unit of
+ * the agent, otherwise the end of the unit ends the switch with it.
  *
  * Owns the directory of records; `SwitchSupervisor.ts` says which files a record has. One record is one `SwitchId` and runs
  * at most once: a second start of it changes nothing.
@@ -9,21 +10,17 @@
  * Failures: `Busy`, another switch holds the host's lock; `Lost`, the record was claimed but its supervisor is gone without
  * a result, or it was never claimed. Before anything new is started, what a lost switch left running is killed.
  */
-import { type ChildProcessByStdio, spawn } from "node:child_process"
 import { createHash } from "node:crypto"
-import { once } from "node:events"
 import { open, readdir, readFile, rm, stat } from "node:fs/promises"
 import { constants } from "node:os"
 import { join } from "node:path"
-import { createInterface } from "node:readline"
-import type { Readable } from "node:stream"
 import { setTimeout as sleep } from "node:timers/promises"
 import { writeAtomically } from "../Disk/AtomicFile.ts"
 import type { StartSwitchOutcome, SwitchId, SwitchResult } from "./Activator.ts"
 import { switchScript } from "./Archive.ts"
 import { errorText, makeDirectory, syncPath, unlessAbsent } from "./DurableFiles.ts"
 import { carriesMark, processesWith, signalProcess } from "./Processes.ts"
-import { supervisorProgram } from "./SwitchSupervisor.ts"
+import type { Launcher } from "./SwitchLaunch.ts"
 import { tailText } from "./TextTail.ts"
 
 export interface DetachedSwitchConfig {
@@ -39,12 +36,18 @@ export interface DetachedSwitchConfig {
   readonly graceMs: number
   /** Environment of the switch; its variables about the switch are added. */
   readonly environment: Readonly<Record<string, string>>
+  /** Who moves the link: the closure's own switch, as on NixOS, or for it the supervisor. */
+  readonly mover: "switch" | "supervisor"
+  /** A lock of another tool that switches this host: while it is held nothing is started. */
+  readonly foreignLock: string | undefined
+  readonly launch: Launcher
 }
+
+/** What the supervisor runs of the closure (`SwitchSupervisor.ts`). */
+export type SwitchAction = "switch" | "boot" | "activate"
 
 /** Most bytes of what the switch wrote to stderr that a result carries. */
 const stderrTailBytes = 500
-/** The supervisor answers after two flushes; a disk that takes longer is broken. */
-const handshakeMs = 30_000
 const pollMs = 50
 /** How long a lock whose holder is none of our unfinished switches is waited for; nothing interrupts it, shutdown included. */
 const endingMs = 500
@@ -90,12 +93,12 @@ export class DetachedSwitches {
   }
 
   /** Runs the switch of the closure at `closurePath`. Answers when it is claimed, or is not going to run. */
-  async start(closurePath: string, id: SwitchId): Promise<StartSwitchOutcome> {
+  async start(closurePath: string, id: SwitchId, action: SwitchAction): Promise<StartSwitchOutcome> {
     const record = this.#record(id)
     try {
       if (await this.#claimedBy(record) !== undefined) return { _tag: "Started" }
       await this.#endLostSwitches()
-      return await this.#spawnWhenFree(closurePath, record)
+      return await this.#launchWhenFree(closurePath, record, action)
     } catch (error) {
       return { _tag: "Failed", detail: `starting ${closurePath}/${switchScript}: ${errorText(error)}` }
     }
@@ -191,45 +194,42 @@ export class DetachedSwitches {
   }
 
   /** A supervisor whose result is there holds the lock for a moment longer; that is not worth a `Busy`. */
-  async #spawnWhenFree(closurePath: string, record: string): Promise<StartSwitchOutcome> {
+  async #launchWhenFree(closurePath: string, record: string, action: SwitchAction): Promise<StartSwitchOutcome> {
     for (let waitedMs = 0;; waitedMs += pollMs) {
-      const outcome = await this.#spawn(closurePath, record)
+      const outcome = await this.#launch(closurePath, record, action)
       if (outcome._tag !== "Busy" || waitedMs >= endingMs || (await this.#unfinished()).length > 0) return outcome
       await sleep(pollMs)
     }
   }
 
-  async #spawn(closurePath: string, record: string): Promise<StartSwitchOutcome> {
-    const { currentLink, environment, graceMs, lockFile, recordsDir, timeoutMs } = this.#config
+  async #launch(closurePath: string, record: string, action: SwitchAction): Promise<StartSwitchOutcome> {
+    const { currentLink, environment, foreignLock, graceMs, launch, lockFile, mover, recordsDir, timeoutMs } =
+      this.#config
     await syncPath(recordsDir)
-    const supervisor = spawn(
-      "/bin/sh",
-      [
-        "-c",
-        supervisorProgram,
-        "nixfleet-switch",
+    const answer = await launch({
+      record,
+      args: [
         lockFile,
         record,
         seconds(timeoutMs),
         seconds(graceMs),
         closurePath,
-        currentLink
+        currentLink,
+        mover,
+        action,
+        foreignLock ?? ""
       ],
-      {
-        cwd: "/",
-        detached: true,
-        stdio: ["ignore", "pipe", "ignore"],
-        env: { ...environment, ...switchVariables(record, closurePath, currentLink) }
-      }
-    )
-    const answer = await handshake(supervisor)
-    supervisor.stdout.destroy()
-    supervisor.unref()
+      environment: { ...environment, ...switchVariables(record, closurePath, currentLink) },
+      limitMs: timeoutMs + graceMs + settleMs
+    })
     switch (answer) {
       case "started":
         return { _tag: "Started" }
       case "busy":
-        return { _tag: "Busy", detail: `another switch holds ${lockFile}` }
+        return {
+          _tag: "Busy",
+          detail: `another switch holds ${lockFile}${foreignLock === undefined ? "" : ` or ${foreignLock}`}`
+        }
       default:
         return { _tag: "Failed", detail: `starting ${closurePath}/${switchScript}: ${answer.replace(/^failed /, "")}` }
     }
@@ -252,22 +252,5 @@ async function killMarked(record: string): Promise<void> {
     if (pids.length === 0) return
     for (const pid of pids) signalProcess(pid, "SIGKILL")
     await sleep(pollMs)
-  }
-}
-
-/** The supervisor's one line, or what became of it instead. */
-async function handshake(supervisor: ChildProcessByStdio<null, Readable, null>): Promise<string> {
-  const lines = createInterface({ input: supervisor.stdout })
-  const deadline = new AbortController()
-  try {
-    return await Promise.race([
-      once(lines, "line", { signal: deadline.signal }).then(([line]) => String(line)),
-      once(supervisor, "error", { signal: deadline.signal }).then(([error]) => `/bin/sh: ${errorText(error)}`),
-      once(lines, "close", { signal: deadline.signal }).then(() => "the supervisor ended without an answer"),
-      sleep(handshakeMs, `no answer within ${handshakeMs} ms`, { signal: deadline.signal })
-    ])
-  } finally {
-    deadline.abort()
-    lines.close()
   }
 }

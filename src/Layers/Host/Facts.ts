@@ -5,6 +5,9 @@
 import { Context, Effect, Layer } from "effect"
 import { readFile } from "node:fs/promises"
 import { uptime } from "node:os"
+import { logOf } from "../Logging.ts"
+
+const log = logOf("agent_host")
 
 export class Facts extends Context.Service<Facts, {
   /** Whole seconds since the host was booted. */
@@ -18,7 +21,9 @@ export class Facts extends Context.Service<Facts, {
       uptimeSeconds: Effect.sync(() => Math.floor(uptime())),
       bootId: Effect.tryPromise({ try: () => readFile("/proc/sys/kernel/random/boot_id", "utf8"), catch: String }).pipe(
         Effect.map((text) => text.trim()),
-        Effect.catch((problem) => Effect.as(Effect.logWarning("cannot read the boot id", { problem }), undefined))
+        Effect.catch((problem) =>
+          Effect.as(log.warn("cannot read the boot id", { reason: "host-unreadable", detail: problem }), undefined)
+        )
       )
     })
   )

@@ -1,15 +1,32 @@
 /**
- * Processes of this host as `/proc` shows them. A pid alone is no identity, because pids are used again, by a reboot at the
+ * Processes of this host as `/proc` shows them, or `ps` where there is none. A pid alone is no identity, because pids are used again, by a reboot at the
  * latest: a process is recognised by a mark that only its starter put into its environment. Signals only such processes.
  */
+import { execFile } from "node:child_process"
 import { readdir, readFile } from "node:fs/promises"
+import { promisify } from "node:util"
 import { errorCode } from "../Disk/AtomicFile.ts"
 
 /** One `NAME=value` of an environment that no other process has. */
 export type ProcessMark = string
 
+const withoutProc = process.platform === "darwin"
+
+/**
+ * Pids of a host without `/proc`: environments are part of what `ps -E` shows, but for programs of the system itself; the
+ * supervisor of a switch is found by its arguments.
+ */
+async function pidsByPs(mark: ProcessMark): Promise<ReadonlyArray<number>> {
+  const { stdout } = await promisify(execFile)("ps", ["-A", "-E", "-ww", "-o", "pid=,command="], { maxBuffer: psBytes })
+  const value = mark.slice(mark.indexOf("=") + 1)
+  return stdout.split("\n").filter((line) => line.includes(value)).map((line) => Number.parseInt(line, 10))
+}
+
+const psBytes = 33_554_432
+
 /** Whether a living process carries the mark; false for a zombie, whose environment is empty. */
 export async function carriesMark(pid: number, mark: ProcessMark): Promise<boolean> {
+  if (withoutProc) return (await pidsByPs(mark)).includes(pid)
   try {
     return (await readFile(`/proc/${pid}/environ`, "utf8")).split("\0").includes(mark)
   } catch {
@@ -20,6 +37,7 @@ export async function carriesMark(pid: number, mark: ProcessMark): Promise<boole
 
 /** Every living process that carries the mark, besides this one. */
 export async function processesWith(mark: ProcessMark): Promise<ReadonlyArray<number>> {
+  if (withoutProc) return (await pidsByPs(mark)).filter((pid) => pid !== process.pid)
   const pids = (await readdir("/proc")).filter((name) => /^[1-9][0-9]*$/.test(name)).map(Number)
   const marked = await Promise.all(pids.map(async (pid) => pid !== process.pid && (await carriesMark(pid, mark))))
   return pids.filter((_, index) => marked[index])

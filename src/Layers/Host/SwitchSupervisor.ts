@@ -13,23 +13,32 @@
  * or `timeout`. `<record>.out` and `<record>.err` are what the switch wrote.
  *
  * Who moves `current-system`: the switch itself may, as on NixOS (`NIXFLEET_CURRENT_SYSTEM` names the link,
- * `NIXFLEET_CLOSURE` the closure). After exit 0 or 4 (switched, some units failed) the supervisor moves it when it is still
- * what it was before; a link that the switch pointed elsewhere stays, and the verification finds it (D11).
+ * `NIXFLEET_CLOSURE` the closure). Where the driver says so, the supervisor moves it after exit 0 or 4 (switched, some
+ * units failed), when it is still what it was before; a link that the switch pointed elsewhere stays, and the
+ * verification finds it (D11).
+ *
+ * Actions: `switch` runs the closure's `switch-to-configuration switch`; `boot` only prepares the next boot, and when that
+ * worked its result is `exited 100`, what a switch answers that needs a reboot; `activate` is nix-darwin's switch: the
+ * closure's `activate-user`, whose failure is ignored, then its `activate` (agent.md §8.3).
  */
 
 /** Seconds for which the supervisor tries to write its result; then the switch is lost. */
 const resultAttempts = 300
 
-/** Arguments of the program, in order: lock file, record path, limit and grace in seconds, closure path, link path. */
+/**
+ * Arguments of the program, in order: lock file, record path, limit and grace in seconds, closure path, link path; who
+ * moves the link, `switch` or `supervisor`; the action; a lock of somebody else that must be free, or nothing.
+ */
 export const supervisorProgram = `
-lock=$1 record=$2 limit=$3 grace=$4 closure=$5 link=$6
+lock=$1 record=$2 limit=$3 grace=$4 closure=$5 link=$6 mover=$7 action=$8 foreign=$9
+unset NIXFLEET_SUPERVISOR NIXFLEET_AFTER
 
 say() { (trap '' PIPE; printf '%s\\n' "$1") 2>/dev/null || :; }
 flush() { sync "$1" 2>/dev/null || sync; }
 store() {
   printf '%s\\n' "$2" >"$record.new" && flush "$record.new" && mv -f "$record.new" "$1" && flush "\${1%/*}"
 }
-uptime_seconds() { read -r up _ </proc/uptime && printf '%s' "\${up%.*}"; }
+uptime_seconds() { if read -r up _ 2>/dev/null </proc/uptime; then printf '%s' "\${up%.*}"; else date +%s; fi; }
 
 for tool in flock timeout readlink sync; do
   command -v "$tool" >/dev/null || { say "failed this host has no $tool"; exit 1; }
@@ -38,6 +47,7 @@ true 2>/dev/null >>"$lock" || { say "failed cannot write $lock"; exit 1; }
 exec 9>>"$lock"
 flock -n 9 || { say busy; exit 0; }
 if [ -e "$record.claim" ]; then say started; exit 0; fi
+if [ -n "$foreign" ] && [ -e "$foreign" ]; then flock -n -s "$foreign" true || { say busy; exit 0; }; fi
 store "$record.claim" "$$" || { say "failed cannot write $record.claim"; exit 1; }
 exec 2>>"$record.err"
 say started
@@ -47,7 +57,11 @@ before=$(readlink "$link")
 begun=$(uptime_seconds)
 signalled= child=
 trap 'signalled=1; [ -z "$child" ] || kill -TERM "$child"' TERM
-timeout -k "$grace" "$limit" "$closure/bin/switch-to-configuration" switch >>"$record.out" 9>&- &
+case $action in
+  activate) set -- /bin/sh -c '[ ! -x "$1/activate-user" ] || "$1/activate-user"; exec "$1/activate"' sh "$closure" ;;
+  *) set -- "$closure/bin/switch-to-configuration" "$action" ;;
+esac
+timeout -k "$grace" "$limit" "$@" >>"$record.out" 9>&- &
 child=$!
 [ -z "$signalled" ] || kill -TERM "$child"
 # A signal ends "wait" early: wait again; 127 then says that the first one had seen the end.
@@ -71,7 +85,8 @@ case $outcome in
   *) kill -s KILL -- "-$child" 2>/dev/null ;;
 esac
 
-if [ "$code" -eq 0 ] || [ "$code" -eq 4 ]; then
+if [ "$action" = boot ] && [ "$code" -eq 0 ]; then outcome="exited 100"; fi
+if [ "$mover" = supervisor ] && { [ "$code" -eq 0 ] || [ "$code" -eq 4 ]; }; then
   now=$(readlink "$link")
   if [ "$now" != "$closure" ] && [ "$now" = "$before" ]; then
     ln -s "$closure" "\${link%/*}/.tmp-$$" && mv -fT "\${link%/*}/.tmp-$$" "$link"

@@ -26,6 +26,8 @@ export interface ExchangeResponse {
 export interface Peer {
   /** Subject common name of a certificate that chains to the client CA; absent when none was presented or it did not. */
   readonly commonName: string | undefined
+  /** Subject organizational unit, when it has exactly one. */
+  readonly unit: string | undefined
   /** Certificate validity, epoch milliseconds; checked per request because a resumed session skips verification (D16). */
   readonly notBefore: number
   readonly notAfter: number
@@ -51,5 +53,12 @@ export class Exchange extends Context.Service<Exchange, {
   readonly send: (request: ExchangeRequest, options: SendOptions) => Effect.Effect<ExchangeResponse, ExchangeError>
 }>()("nixfleet/Layers/Net/Exchange") {}
 
-/** The server's end: total, every failure is a status. Interrupted when the client goes away. */
-export type ExchangeHandler = (request: ExchangeRequest, peer: Peer | undefined) => Effect.Effect<ExchangeResponse>
+/**
+ * The server's end: total, every failure is a status. Interrupted when the client goes away. `address`: where the request came
+ * from, for whoever shows no certificate.
+ */
+export type ExchangeHandler = (
+  request: ExchangeRequest,
+  peer: Peer | undefined,
+  address?: string
+) => Effect.Effect<ExchangeResponse>

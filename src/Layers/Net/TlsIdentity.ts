@@ -10,7 +10,10 @@ import { Effect, Result, Schema } from "effect"
 import { createPrivateKey, X509Certificate } from "node:crypto"
 import { statSync } from "node:fs"
 import { readSmallFile } from "../Disk/SmallFile.ts"
+import { logOf } from "../Logging.ts"
 import { isOpenSshKey, openSshKeyToPkcs8 } from "./OpenSshKey.ts"
+
+const log = logOf("identity")
 
 /** Where the material is. Certificate and key come together or not at all. */
 export interface TlsFiles {
@@ -131,11 +134,11 @@ export const openTlsIdentity = Effect.fnUntraced(function*(files: TlsFiles) {
     seen = found
     return attempt(files).pipe(
       Effect.tap((loaded) => Effect.sync(() => material = loaded)),
-      Effect.tap(() => Effect.logInfo("the TLS identity was read again because its files changed")),
+      Effect.tap(() => log.info("the TLS identity was read again because its files changed")),
       Effect.catch((error) =>
-        Effect.logWarning(`the TLS identity in use is kept: ${error.message}`).pipe(
-          Effect.annotateLogs({ reason: error.reason }),
-          Effect.map(() => material)
+        Effect.map(
+          log.warn("the TLS identity in use is kept", { reason: error.reason, detail: error.message }),
+          () => material
         )
       )
     )

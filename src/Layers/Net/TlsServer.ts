@@ -3,6 +3,9 @@
  * enrollment have none), each route decides. Bodies are limited while they stream, slow senders are cut, a parked request
  * costs one callback, and a client that goes away interrupts its handler (D8, D20).
  *
+ * Keys of session tickets are in memory only, and change with the certificate files; when the authorities of client certificates
+ * change, every connection ends, because it was judged by those of before.
+ *
  * Owns the listening socket and the connections. Knows no route: `Served` is given by the program above.
  *
  * Shutdown: `Draining` begins, the port closes, requests in flight get `shutdownGraceMs`, then the sockets close.
@@ -13,10 +16,13 @@ import type { IncomingMessage, ServerResponse } from "node:http"
 import * as https from "node:https"
 import type { AddressInfo } from "node:net"
 import { TLSSocket } from "node:tls"
+import { logOf } from "../Logging.ts"
 import { Draining } from "./Draining.ts"
 import type { ExchangeHandler, ExchangeRequest, ExchangeResponse, Peer } from "./Exchange.ts"
 import { Served } from "./Served.ts"
 import { openTlsIdentity, type TlsMaterial } from "./TlsIdentity.ts"
+
+const log = logOf("cp_runtime")
 
 export interface TlsServerConfig {
   readonly host: string
@@ -42,6 +48,8 @@ export interface TlsServerLimits {
   readonly shutdownGraceMs: number
   /** Two connections per agent at the largest fleet that was measured, and some for operators. */
   readonly maxConnections: number
+  /** How often certificate files are looked at; a renewed one serves the next handshake after that. */
+  readonly identityCheckMs: number
   /** Bytes of request bodies in memory at the same time, of all connections; more are cut. */
   readonly maxHeldBytes: number
 }
@@ -53,11 +61,10 @@ export const defaultLimits: TlsServerLimits = {
   keepAliveMs: 75_000,
   shutdownGraceMs: 1_000,
   maxConnections: 20_480,
+  identityCheckMs: 30_000,
   maxHeldBytes: 268_435_456
 }
 
-/** How often certificate files are looked at; a renewed one serves the next handshake after that. */
-const identityCheck = "30 seconds"
 /** Milliseconds between TCP keep-alive probes of a parked poll's connection. */
 const tcpKeepAliveMs = 30_000
 /** A refused body is read and dropped up to this size, so that the client gets to read the 413; then it is cut. */
@@ -78,6 +85,9 @@ export class TlsServer extends Context.Service<TlsServer, {
 
 const peers = new WeakMap<TLSSocket, Peer>()
 
+/** Several values in one subject name nobody. */
+const single = (value: unknown): string | undefined => typeof value === "string" ? value : undefined
+
 /** Who the certificate of this connection names; read once a connection, because reading it costs more than a heartbeat. */
 function peerOf(socket: unknown): Peer | undefined {
   if (!(socket instanceof TLSSocket) || !socket.authorized) return undefined
@@ -85,10 +95,10 @@ function peerOf(socket: unknown): Peer | undefined {
   if (known !== undefined) return known
   const certificate = socket.getPeerX509Certificate()
   if (certificate === undefined) return undefined
-  const name: unknown = socket.getPeerCertificate().subject?.CN
+  const subject: { readonly CN?: unknown; readonly OU?: unknown } | undefined = socket.getPeerCertificate().subject
   const peer: Peer = {
-    // Several common names in one subject name nobody.
-    commonName: typeof name === "string" ? name : undefined,
+    commonName: single(subject?.CN),
+    unit: single(subject?.OU),
     notBefore: certificate.validFromDate.getTime(),
     notAfter: certificate.validToDate.getTime()
   }
@@ -97,9 +107,11 @@ function peerOf(socket: unknown): Peer | undefined {
 }
 
 function headersOf(message: IncomingMessage): Record<string, string> {
+  const received = message.headers
   const headers: Record<string, string> = {}
-  for (const [name, value] of Object.entries(message.headers)) {
-    if (value !== undefined) headers[name] = Array.isArray(value) ? value.join(", ") : value
+  for (const name of Object.keys(received)) {
+    const value = received[name]
+    if (value !== undefined) headers[name] = typeof value === "string" ? value : value.join(", ")
   }
   return headers
 }
@@ -146,31 +158,45 @@ const bare = (status: number, headers: Record<string, string> = {}): ExchangeRes
   body: new Uint8Array()
 })
 
-function write(outgoing: ServerResponse, response: ExchangeResponse, last: boolean): void {
+/**
+ * Bytes of a body up to which it travels in one TLS record with its head, which `node:http` does for text only. Latin-1 is the
+ * text that has a character for each byte and no other.
+ */
+const joinedBodyBytes = 8_192
+
+function write(outgoing: ServerResponse, { body, headers, status }: ExchangeResponse, last: boolean): void {
   if (outgoing.destroyed || outgoing.headersSent) return
-  const headers: Record<string, string> = { ...response.headers }
-  if (response.status !== 204) headers["content-length"] = String(response.body.length)
-  if (last) headers["connection"] = "close"
-  outgoing.writeHead(response.status, headers).end(response.body)
+  const all: Record<string, string> = { ...headers }
+  if (status !== 204) all["content-length"] = String(body.length)
+  if (last) all["connection"] = "close"
+  outgoing.writeHead(status, all)
+  if (body.length === 0) outgoing.end()
+  else if (body.length > joinedBodyBytes) outgoing.end(body)
+  else outgoing.end(Buffer.from(body.buffer, body.byteOffset, body.length).toString("latin1"), "latin1")
 }
 
 type Respond = (
   request: ExchangeRequest,
   peer: Peer | undefined,
+  address: string | undefined,
   done: (response: ExchangeResponse) => void
 ) => () => void
 
 /** Runs the handler as one fiber; the answer is how to interrupt it. */
 function responder(handler: ExchangeHandler, context: Context.Context<never>): Respond {
   const run = Effect.runCallbackWith(context)
-  return (request, peer, done) => {
-    const total = handler(request, peer).pipe(
+  return (request, peer, address, done) => {
+    const total = handler(request, peer, address).pipe(
       Effect.catchCause((cause) =>
         Cause.hasInterruptsOnly(cause)
           ? Effect.succeed(bare(503))
-          : Effect.logError(`${request.method} ${request.path} failed`, cause).pipe(
-            Effect.annotateLogs({ reason: "handler-defect" }),
-            Effect.as(bare(500))
+          : Effect.as(
+            log.error("a request failed", {
+              reason: "handler-defect",
+              detail: `${request.method} ${request.path}`,
+              peer: peer?.commonName
+            }, cause),
+            bare(500)
           )
       )
     )
@@ -210,7 +236,12 @@ function onRequest(
   readBody(incoming, peer === undefined ? Math.min(limit, anonymousBodyBytes) : limit, take, (body) => {
     if (body === undefined) return write(outgoing, bare(413), true)
     const request: ExchangeRequest = { method, path, headers: headersOf(incoming), body }
-    interrupt = respond(request, peer, (response) => write(outgoing, response, draining.begun()))
+    interrupt = respond(
+      request,
+      peer,
+      incoming.socket.remoteAddress,
+      (response) => write(outgoing, response, draining.begun())
+    )
   })
 }
 
@@ -282,10 +313,14 @@ export const layer = (config: TlsServerConfig, limits: TlsServerLimits = default
       yield* Effect.addFinalizer(() => draining.begin.pipe(Effect.andThen(stop(server, limits.shutdownGraceMs))))
       yield* Effect.map(identity.current, (newest) => {
         if (newest === material) return
+        const isOtherTrust = newest.ca !== material.ca
         material = newest
+        // With keys for session tickets of its own: no session from before is resumed, so every certificate is judged anew.
         server.setSecureContext({ ...newest, minVersion: "TLSv1.3" })
-      }).pipe(Effect.repeat(Schedule.spaced(identityCheck)), Effect.forkScoped)
-      yield* Effect.logInfo(`listening on https://${address.address}:${address.port}`)
+        if (isOtherTrust) server.closeAllConnections()
+      }).pipe(Effect.repeat(Schedule.spaced(limits.identityCheckMs)), Effect.forkScoped)
+      const url = `https://${address.address}:${address.port}`
+      yield* logOf("cp_boot").info(`listening on ${url}`, { address: url })
       return TlsServer.of({ host: address.address, port: address.port })
     })
   )

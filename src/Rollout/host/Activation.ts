@@ -110,6 +110,7 @@ function failed(
     failedAt: event.failedAt,
     failure: "activation",
     closureAtFault: event.closureAtFault ?? true,
+    ...optional("cause", event.cause),
     ...(record.state === "Activating" ? { policyApplied: record.policy.onHealthFailure } : {}),
     rollbackFailures: 0
   }

@@ -20,9 +20,16 @@ export function maySoak(policy: ResolvedPolicy, exitCode: number): boolean {
   return exitCode === 0 || (exitCode === degradedExitCode && policy.onDegraded === "soak")
 }
 
-/** When the soak may end at the earliest, epoch ms (D12): a slow switch or an early dispatch never shortens it. */
+/** Difference between two clocks that is forgiven, ms. */
+const clockSlackMs = 60_000
+
+/**
+ * When the soak may end at the earliest, epoch ms (D12): a slow switch or an early dispatch never shortens it. `soakDueAt` is
+ * the control plane's word by its own clock: one that is later than the whole soak from now on comes of a clock that is wrong.
+ */
 export function soakDue(record: SoakingRecord | ConvergedRecord): number {
-  return Math.max(record.soakDueAt, record.activationCompletedAt + record.policy.soakMs)
+  const due = record.activationCompletedAt + record.policy.soakMs
+  return record.soakDueAt > due + clockSlackMs ? due : Math.max(record.soakDueAt, due)
 }
 
 type Soaked = SoakingRecord | ConvergedRecord
@@ -90,6 +97,35 @@ export function soakLeft(record: SoakingRecord, now: number): number {
   return Math.max(0, soakDue(record) - now, record.policy.soakMs - record.soakedMs)
 }
 
+/**
+ * The same by the control plane's clock, for a host that says that its soak is over. A time that is further away than the whole
+ * soak was noted by another clock, or by this one before it was set back: it says nothing, and is not waited for.
+ */
+export function soakLeftHere({ activationCompletedAt, policy, soakDueAt }: ConvergedRecord, now: number): number {
+  const { soakMs } = policy
+  const left = [soakDueAt - now, activationCompletedAt + soakMs - now]
+  return Math.max(0, ...left.filter((ms) => ms <= soakMs + clockSlackMs))
+}
+
+/** An enforce probe whose last sample failed, and since when. */
+export interface FailingProbe {
+  readonly name: string
+  readonly since: number
+  readonly lastAt: number
+  /** A failing sample at or after this time fails the rollout (D12). */
+  readonly fatalAt: number
+}
+
+/** By name; disabled and observed probes bind nothing. */
+export function failingProbes(record: SoakingRecord): ReadonlyArray<FailingProbe> {
+  return enforced(record, record.topology ?? {}).flatMap((name) => {
+    const probe = own(record.probes, name)
+    if (probe?.status !== "fail" || probe.failingSince === undefined) return []
+    const { failingSince: since, lastObservedAt: lastAt } = probe
+    return [{ name, since, lastAt, fatalAt: since + record.policy.sustainedFailureMs }]
+  })
+}
+
 export interface SustainedFailure {
   /** Sorted by name. */
   readonly probes: ReadonlyArray<string>
@@ -101,16 +137,11 @@ export interface SustainedFailure {
  * since it failed once proves nothing, whatever the time.
  */
 export function sustainedFailure(record: SoakingRecord): SustainedFailure | undefined {
-  const failing = enforced(record, record.topology ?? {}).flatMap((name) => {
-    const probe = own(record.probes, name)
-    if (probe?.status !== "fail" || probe.failingSince === undefined) return []
-    const durationMs = probe.lastObservedAt - probe.failingSince
-    return durationMs >= record.policy.sustainedFailureMs ? [{ name, durationMs }] : []
-  })
-  if (failing.length === 0) return undefined
+  const fatal = failingProbes(record).filter(({ fatalAt, lastAt }) => lastAt >= fatalAt)
+  if (fatal.length === 0) return undefined
   return {
-    probes: failing.map(({ name }) => name),
-    durationMs: Math.max(...failing.map(({ durationMs }) => durationMs))
+    probes: fatal.map(({ name }) => name),
+    durationMs: Math.max(...fatal.map(({ lastAt, since }) => lastAt - since))
   }
 }
 
@@ -124,9 +155,12 @@ export function rollbackClosure(record: Exclude<HostRecord, { state: "Pending" }
  * ran the target already when it was dispatched has nothing to take back (D10).
  */
 export function owedRollback(record: FailedRecord): string | undefined {
-  if (record.closedAt !== undefined || record.policyApplied !== "rollback-and-halt" || record.failure === "drift") {
-    return undefined
-  }
+  return record.policyApplied === "rollback-and-halt" && record.failure !== "drift" ? wayBack(record) : undefined
+}
+
+/** The earlier closure that this record may take its host back to; `undefined` when there is none. */
+export function wayBack(record: Exclude<HostRecord, { state: "Pending" }>): string | undefined {
+  if (record.closedAt !== undefined) return undefined
   const closure = rollbackClosure(record)
   if (closure === record.targetClosure || record.currentClosureAtDispatch === record.targetClosure) return undefined
   return closure

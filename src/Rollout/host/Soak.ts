@@ -1,5 +1,6 @@
 /** Cells of Soaking: probes, their sustained failure, and convergence (protocol.md §3.2, D12). */
 import type { FailedRecord, ProbeRecord, SoakingRecord } from "../../Schema/HostRecord.ts"
+import type { Casualty } from "../../Schema/Wire.ts"
 import { failureEffects } from "./Activation.ts"
 import { convergenceObstacle, healthObstacle, sustainedFailure } from "./Evidence.ts"
 import type { EventOf, HostEvent, Origin, StepResult } from "./Model.ts"
@@ -54,6 +55,11 @@ function sampled(previous: ProbeRecord | undefined, event: EventOf<"ProbeResult"
     }
 }
 
+/** What ended the soak besides probes and drift: a fact that the agent read from its host, and that no probe can prove. */
+function casualty({ cause }: EventOf<"Failed">): Casualty | undefined {
+  return cause === "guard-fired" || cause === "boot-loop" ? cause : undefined
+}
+
 const ofSoakOnly = [
   "state",
   "topology",
@@ -74,6 +80,7 @@ function failed(record: SoakingRecord, event: EventOf<"Failed">, origin: Origin,
     failedAt: event.failedAt,
     failure: drift ? "drift" : "probes",
     closureAtFault: !drift,
+    ...optional("cause", casualty(event)),
     policyApplied: event.policyApplied,
     rollbackFailures: 0
   }
@@ -89,7 +96,7 @@ function failureRefused(
   const due = drift ? "halt" : record.policy.onHealthFailure
   if (event.policyApplied !== due) return violates("policy-applied", `${event.policyApplied} is not ${due}`)
   if (event.failedAt > now) return violates("not-in-future", `failed ${event.failedAt - now} ms from now`)
-  if (!drift && sustainedFailure(record) === undefined) {
+  if (!drift && casualty(event) === undefined && sustainedFailure(record) === undefined) {
     return violates("sustained-failure", "no enforce probe has failed for long enough")
   }
   return undefined

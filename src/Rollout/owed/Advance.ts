@@ -15,6 +15,9 @@ export interface Present {
   readonly since: number
 }
 
+/** When a deferral that no reboot completed fails the activation, epoch ms. */
+export const deferralUntil = (record: DeferredRecord): number => record.deferredAt + deferralDeadlineMs
+
 export function advanceDeferred(record: DeferredRecord, { running }: Present, now: number): Idle | Settle {
   if (running === record.targetClosure) {
     return settle(record, {
@@ -24,7 +27,7 @@ export function advanceDeferred(record: DeferredRecord, { running }: Present, no
       completedAt: now
     })
   }
-  if (now < record.deferredAt + deferralDeadlineMs) return idle
+  if (now < deferralUntil(record)) return idle
   return settle(record, {
     kind: "ActivationFailed",
     exitCode: exitCodes.deferralOver,

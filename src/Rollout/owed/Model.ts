@@ -1,4 +1,5 @@
 /** The vocabulary of `../Owed.ts`: what is known on the host, what is due, and the limits that bound it. */
+import type { GuardState } from "../../Schema/GuardOrder.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import type { UnnumberedEvent } from "../host/Model.ts"
@@ -16,10 +17,13 @@ export const deferralDeadlineMs = 7 * 24 * 60 * 60_000
 /** Another closure than the target counts as lasting drift after this time (D12): longer than any switch moves the link. */
 export const driftGraceMs = 60_000
 
-/** One rollout in the agent's journal. `rollbackStarts`: rollbacks begun in the present attempt, journaled before each. */
+/**
+ * One rollout in the agent's journal. `rollbackStarts`: rollbacks begun in the present attempt, journaled before each; `boots`:
+ * boots of the host while its activation was not settled.
+ */
 export interface Entry {
   readonly record: HostRecord
-  readonly bookkeeping: { readonly rollbackStarts: number }
+  readonly bookkeeping: { readonly rollbackStarts: number; readonly boots?: number }
 }
 
 /** The record that may act (D10), and how often a rollback of it was begun. */
@@ -49,6 +53,8 @@ export interface Observed {
   readonly running: string | undefined
   /** States of the switches that `switchesToRead` named. */
   readonly switches: ReadonlyArray<{ readonly id: SwitchId; readonly state: SwitchState }>
+  /** What the guard is doing; absent where it was not looked at. */
+  readonly guard?: GuardState
 }
 
 /** A fact that is due to be told to the reducer; the reducer numbers and guards it. `event.attempt` is set. */
@@ -116,5 +122,7 @@ export const exitCodes = {
   killed: -5,
   lost: -6,
   unreadable: -7,
-  deferralOver: -8
+  deferralOver: -8,
+  guardFired: -9,
+  bootLoop: -10
 } as const

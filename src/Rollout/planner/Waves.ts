@@ -3,7 +3,7 @@
  * plane's own clock. Deferred satisfies nothing. A wave that declares no host is complete.
  */
 import type { HostRecord } from "../../Schema/HostRecord.ts"
-import { provenUndeclared, soakDue } from "../host/Evidence.ts"
+import { provenUndeclared, soakLeftHere } from "../host/Evidence.ts"
 import type { PlannedTopology, RolloutView, WaveReport } from "./View.ts"
 import { shownWaiting } from "./View.ts"
 
@@ -39,8 +39,8 @@ export function proofOf(record: HostRecord | undefined, alwaysDeclares: boolean,
       if (record.unproven === true && (alwaysDeclares || !provenUndeclared(record))) {
         return unproven("converged without evidence of its probes")
       }
-      const at = soakDue(record)
-      return now < at ? { _tag: "Due", at } : proven
+      const left = soakLeftHere(record, now)
+      return left > 0 ? { _tag: "Due", at: now + left } : proven
     }
   }
 }

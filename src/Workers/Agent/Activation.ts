@@ -6,22 +6,32 @@
  * - fetching: trouble of network, disk or daemon is retried until the deadline; then, and for an absent, untrusted or
  *   corrupt closure, ActivationFailed that does not condemn the closure;
  * - nobody can say whether the manifest still holds: asked again until the same deadline;
+ * - a disk that is full or read-only: no switch forward starts, until the same deadline; a rollback uses what was kept for
+ *   it, and waits only where nothing at all can be written (D1). The heartbeat says so meanwhile;
  * - a switch of somebody else holds the host: waited for, until the deadline of a switch;
  * - superseded while fetching or waiting: stops; a switch that runs already is never interrupted;
  * - the reducer refuses a result: told to the log, and asked again after a pause.
+ *
+ * Deadlines run by the monotonic clock, from where the record's times say that they are: a step of the wall clock moves none
+ * of them.
  */
 import { Effect } from "effect"
+import { prepareUntil } from "../../Agent/Deadlines.ts"
 import { Inbox } from "../../Agent/Inbox.ts"
 import { Intents } from "../../Agent/Intents.ts"
 import { Settings } from "../../Agent/Settings.ts"
-import { AgentState, currentEntry, entriesOf } from "../../Agent/State.ts"
+import { AgentState, currentEntry, entriesOf, type State } from "../../Agent/State.ts"
 import { SwitchGuard } from "../../Agent/SwitchGuard.ts"
-import { Activator, type RealiseOutcome, type SwitchId } from "../../Layers/Host/Activator.ts"
+import { DiskRoom, type DiskTrouble } from "../../Layers/Disk/DiskRoom.ts"
+import { Activator, type RealiseFailure, type SwitchId } from "../../Layers/Host/Activator.ts"
+import { logOf } from "../../Layers/Logging.ts"
 import type { UnnumberedEvent } from "../../Rollout/Host.ts"
-import { type ActivationDuty, exitCodes, fetchDeadlineMs, owed, switchesToRead } from "../../Rollout/Owed.ts"
+import { type ActivationDuty, exitCodes, owed, switchesToRead } from "../../Rollout/Owed.ts"
 import { millis } from "../../Schema/AgentConfig.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
-import { wallMs } from "../Pacer.ts"
+import { monotonicMs, wallMs } from "../Pacer.ts"
+
+const log = logOf("agent_activation")
 
 /** Without a signal the question is asked again this often: a signal that was lost costs no more. */
 const lookEveryMs = 30_000
@@ -29,11 +39,31 @@ const lookEveryMs = 30_000
 /** Pause after a result that the reducer refused, and between two looks at a host that somebody else switches. */
 const againMs = 5_000
 
+/** Between two looks at a disk that is full or read-only: what an operator who just freed space is ready to wait. */
+const diskEveryMs = 2_000
+
 /** Between tries to fetch: doubling from the first to the cap. */
 const retryFirstMs = 1_000
 const retryCapMs = 60_000
 
+/** What was said last, so that it is not said again. */
+interface Said {
+  /** Why an activation is held. */
+  reason: Reason | undefined
+  /** The closures that the host was told to keep. */
+  retained: string | undefined
+}
+
 type Duty<Tag extends ActivationDuty["_tag"]> = Extract<ActivationDuty, { readonly _tag: Tag }>
+
+/**
+ * The time that the records' times are told by: the wall clock as the reducer last read it. Until it has seen a step, and has
+ * moved the records with it, the step does not count here either.
+ */
+const recordMs = Effect.gen(function*() {
+  const { clock } = (yield* AgentState).current()
+  return clock === undefined ? yield* wallMs : Math.floor((yield* monotonicMs) + clock.offset)
+})
 
 /** What is owed now, with the running system and the switches in question read anew. */
 const look = Effect.gen(function*() {
@@ -44,7 +74,27 @@ const look = Effect.gen(function*() {
     (id) => Effect.map(activator.switchResult(id), (state) => ({ id, state }))
   )
   const { running } = yield* activator.current
-  return owed(entries, { running, switches }, yield* wallMs)
+  return owed(entries, { running, switches }, yield* recordMs)
+})
+
+/** What is going to be switched to, and what a rollback goes to, now and of the next rollout: no collector may take it. */
+function neededClosures(state: State): ReadonlyArray<string> {
+  const record = currentEntry(state)?.record
+  const needed = [
+    record?.state === "Activating" ? record.targetClosure : undefined,
+    record === undefined || record.state === "Pending" ? undefined : record.rollbackTarget,
+    state.lastConverged ?? state.firstObserved
+  ]
+  return [...new Set(needed.filter((closure) => closure !== undefined))]
+}
+
+/** Tells the host what it must keep, when that changes. */
+const retain = Effect.fnUntraced(function*(said: Said) {
+  const needed = neededClosures((yield* AgentState).current())
+  const key = JSON.stringify(needed)
+  if (said.retained === key) return
+  yield* (yield* Activator).retain(needed)
+  said.retained = key
 })
 
 /** Waits for a signal, at most `ms`. */
@@ -67,9 +117,12 @@ const superseded = Effect.fnUntraced(function*(id: SwitchId) {
 const settle = Effect.fnUntraced(function*(rolloutId: string, event: UnnumberedEvent) {
   const answer = yield* (yield* Inbox).ask({ _tag: "Settled", rolloutId, event, at: yield* wallMs })
   if (answer._tag === "Accepted") return
-  yield* Effect.logWarning("the result of an activation was refused").pipe(
-    Effect.annotateLogs({ rolloutId, kind: event.kind, reason: answer.reason, detail: answer.detail })
-  )
+  yield* log.warn("the result of an activation was refused", {
+    rollout: rolloutId,
+    kind: event.kind,
+    reason: answer.reason,
+    detail: answer.detail
+  })
   yield* signalOr(againMs)
 })
 
@@ -91,26 +144,43 @@ const maxDetail = 4096
 /** Why a closure could not be had; `undefined` when it is there. */
 type FetchTrouble = { readonly exitCode: number; readonly detail: string } | undefined
 
-function isRetried(outcome: RealiseOutcome): boolean {
-  return outcome._tag === "Transient" || outcome._tag === "HostFault" || outcome._tag === "Deadline"
+/** Trouble of network, cache, disk or daemon may pass; what a source says of the closure itself stays true (D11). */
+function isRetried(outcome: RealiseFailure): boolean {
+  switch (outcome._tag) {
+    case "Absent":
+    case "Untrusted":
+    case "Corrupt":
+      return false
+    case "CacheUnreachable":
+    case "CacheAuth":
+    case "CacheConfig":
+    case "Transient":
+    case "HostFault":
+    case "Deadline":
+    case "Cancelled":
+      return true
+  }
 }
 
-/** Fetches and verifies; tries again until `until`, epoch ms. */
+/** Fetches and verifies; tries again until `until`, monotonic ms. */
 const fetchClosure = Effect.fnUntraced(function*(closure: string, until: number) {
   const activator = yield* Activator
   let pauseMs = retryFirstMs
   while (true) {
     const outcome = yield* activator.realise(closure)
     if (outcome._tag === "Ok") return undefined
-    const left = until - (yield* wallMs)
+    const left = until - (yield* monotonicMs)
     if (!isRetried(outcome) || left <= 0) {
       const exitCode = outcome._tag === "Untrusted" ? exitCodes.untrusted : exitCodes.unrealised
       const trouble: FetchTrouble = { exitCode, detail: `${outcome._tag}: ${outcome.detail}` }
       return trouble
     }
-    yield* Effect.logWarning("the closure cannot be fetched now; trying again").pipe(
-      Effect.annotateLogs({ reason: "fetch-failed", closure, outcome: outcome._tag, detail: outcome.detail })
-    )
+    yield* log.warn("the closure cannot be fetched now; trying again", {
+      reason: "fetch-failed",
+      closure,
+      outcome: outcome._tag,
+      detail: outcome.detail
+    })
     yield* Effect.sleep(Math.min(pauseMs, left))
     pauseMs = Math.min(pauseMs * 2, retryCapMs)
   }
@@ -119,14 +189,14 @@ const fetchClosure = Effect.fnUntraced(function*(closure: string, until: number)
 /** Profile first: the boot entry takes its number from it (nix.md §4). Ends when the switch runs, or with the trouble. */
 const start = Effect.fnUntraced(function*(closure: string, id: SwitchId) {
   const activator = yield* Activator
-  const until = (yield* wallMs) + millis((yield* Settings).switchTimeoutSecs)
+  const until = (yield* monotonicMs) + millis((yield* Settings).switchTimeoutSecs)
   const profile = yield* activator.setProfile(closure)
   if (profile._tag === "Failed") return `the profile cannot be set: ${profile.detail}`
   while (true) {
     const outcome = yield* activator.startSwitch(closure, id)
     if (outcome._tag === "Started") return undefined
     if (outcome._tag === "Failed") return `the switch cannot be started: ${outcome.detail}`
-    if ((yield* wallMs) >= until) return `another switch holds the host: ${outcome.detail}`
+    if ((yield* monotonicMs) >= until) return `another switch holds the host: ${outcome.detail}`
     yield* Effect.interruptible(Effect.sleep(againMs))
   }
 })
@@ -141,16 +211,19 @@ const leave = Effect.fnUntraced(function*(id: SwitchId) {
       : { _tag: "RollbackStarted", rolloutId, attempt, at }
   )
   if (answer._tag === "Accepted") return true
-  yield* Effect.logWarning("the switch may not start").pipe(
-    Effect.annotateLogs({ rolloutId, attempt, reason: answer.reason, detail: answer.detail })
-  )
+  yield* log.warn("the switch may not start", {
+    rollout: rolloutId,
+    attempt,
+    reason: answer.reason,
+    detail: answer.detail
+  })
   yield* signalOr(againMs)
   return false
 })
 
 /**
  * D14: the first run asks once more whether the manifest holds; a re-run goes on with the stored verdict (D11). While nobody
- * can say, it is asked again, until `until`, epoch ms: an outage fails no rollout that could still go on.
+ * can say, it is asked again, until `until`, monotonic ms: an outage fails no rollout that could still go on.
  */
 const guarded = Effect.fnUntraced(function*(id: SwitchId, until: number) {
   if (id.run > 1) return undefined
@@ -158,11 +231,33 @@ const guarded = Effect.fnUntraced(function*(id: SwitchId, until: number) {
   while (true) {
     const verdict = yield* guard.check(id.rolloutId)
     if (verdict._tag === "Holds") return undefined
-    if (verdict._tag === "Fails" || (yield* wallMs) >= until) return `${verdict.reason}: ${verdict.detail}`
-    yield* Effect.logWarning("nobody can say whether the manifest still holds; asking again").pipe(
-      Effect.annotateLogs({ rolloutId: id.rolloutId, reason: verdict.reason, detail: verdict.detail })
-    )
+    if (verdict._tag === "Fails" || (yield* monotonicMs) >= until) return `${verdict.reason}: ${verdict.detail}`
+    yield* log.warn("nobody can say whether the manifest still holds; asking again", {
+      rollout: id.rolloutId,
+      reason: verdict.reason,
+      detail: verdict.detail
+    })
     yield* Effect.sleep(againMs)
+  }
+})
+
+/** Waits while the disks forbid it, at most until `until`, monotonic ms; what was wrong then. Said when it changes. */
+const disksAllow = Effect.fnUntraced(function*(
+  id: SwitchId,
+  ask: Effect.Effect<DiskTrouble | undefined>,
+  until: number
+) {
+  let said: string | undefined
+  while (true) {
+    const trouble = yield* ask
+    if (trouble === undefined) return undefined
+    const { detail, reason } = trouble
+    if ((yield* monotonicMs) >= until) return `${reason}: ${detail}`
+    if (said !== detail) {
+      yield* log.warn(`the ${id.purpose} switch waits for the disk`, { rollout: id.rolloutId, reason, detail })
+    }
+    said = detail
+    yield* Effect.sleep(diskEveryMs)
   }
 })
 
@@ -170,12 +265,18 @@ const guarded = Effect.fnUntraced(function*(id: SwitchId, until: number) {
  * From the mark until the switch runs nothing may come between, not even shutdown: a mark without its switch costs one of
  * the two runs.
  */
-const forward = Effect.fnUntraced(function*({ closure, fetchUntil, id }: Duty<"Switch">) {
+const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">) {
+  const { closure, id } = duty
   const settings = yield* Settings
-  const until = fetchUntil - fetchDeadlineMs + millis(settings.realiseDeadlineSecs)
+  const { forward: allowed } = yield* DiskRoom
+  const left = prepareUntil(duty, settings) - (yield* recordMs)
+  const until = (yield* monotonicMs) + left
+  // Before the fetch, which must not fill the disk to its end; and after it, because it may have.
+  const noRoom = yield* disksAllow(id, allowed, until)
+  if (noRoom !== undefined) return yield* fail(id, exitCodes.unrealised, noRoom)
   const trouble = yield* fetchClosure(closure, until)
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
-  const refusal = yield* guarded(id, until)
+  const refusal = (yield* guarded(id, until)) ?? (yield* disksAllow(id, allowed, until))
   if (refusal !== undefined) return yield* fail(id, exitCodes.unrealised, refusal)
   const problem = yield* Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(restore(leave(id)), (granted) => granted ? start(closure, id) : Effect.undefined)
@@ -185,8 +286,10 @@ const forward = Effect.fnUntraced(function*({ closure, fetchUntil, id }: Duty<"S
 
 /** The mark comes first, so that every rollback ends in one result; the old system is in the store as a rule. */
 const rollback = Effect.fnUntraced(function*({ closure, id }: Duty<"Rollback">) {
+  // A try that cannot write anything would only be one less.
+  yield* disksAllow(id, (yield* DiskRoom).back, Infinity)
   if (!(yield* leave(id))) return
-  const until = (yield* wallMs) + millis((yield* Settings).switchTimeoutSecs)
+  const until = (yield* monotonicMs) + millis((yield* Settings).switchTimeoutSecs)
   const trouble = yield* fetchClosure(closure, until)
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
   const problem = yield* Effect.uninterruptible(start(closure, id))
@@ -194,18 +297,20 @@ const rollback = Effect.fnUntraced(function*({ closure, id }: Duty<"Rollback">) 
 })
 
 /** Something is owed but must wait: said when the reason changes. */
-const hold = Effect.fnUntraced(function*(duty: Duty<"Hold">, said: { reason: Reason | undefined }) {
+const hold = Effect.fnUntraced(function*(duty: Duty<"Hold">, said: Said) {
   if (said.reason !== duty.reason) {
-    yield* Effect.logWarning("an activation is held").pipe(
-      Effect.annotateLogs({ rolloutId: duty.rolloutId, reason: duty.reason, detail: duty.detail })
-    )
+    yield* log.warn("an activation is held", {
+      rollout: duty.rolloutId,
+      reason: duty.reason,
+      detail: duty.detail
+    })
   }
   said.reason = duty.reason
-  const left = duty.until === undefined ? againMs : Math.max(0, duty.until - (yield* wallMs))
+  const left = duty.until === undefined ? againMs : Math.max(0, duty.until - (yield* recordMs))
   yield* signalOr(Math.min(left, againMs))
 })
 
-const act = Effect.fnUntraced(function*(duty: ActivationDuty, said: { reason: Reason | undefined }) {
+const act = Effect.fnUntraced(function*(duty: ActivationDuty, said: Said) {
   if (duty._tag !== "Hold") said.reason = undefined
   switch (duty._tag) {
     case "Idle":
@@ -225,6 +330,9 @@ const act = Effect.fnUntraced(function*(duty: ActivationDuty, said: { reason: Re
 
 /** Never ends; a defect ends the process through the supervisor (house rule 7). */
 export const activation = Effect.gen(function*() {
-  const said: { reason: Reason | undefined } = { reason: undefined }
-  while (true) yield* act(yield* look, said)
-}).pipe(Effect.annotateLogs({ target: "agent_activation" }))
+  const said: Said = { reason: undefined, retained: undefined }
+  while (true) {
+    yield* retain(said)
+    yield* act(yield* look, said)
+  }
+})

@@ -10,12 +10,16 @@ import { Inbox } from "../../Agent/Inbox.ts"
 import { Settings } from "../../Agent/Settings.ts"
 import { AgentState } from "../../Agent/State.ts"
 import { Activator } from "../../Layers/Host/Activator.ts"
+import { logOf } from "../../Layers/Logging.ts"
 import type { Now } from "../../Reducer.ts"
 import { millis } from "../../Schema/AgentConfig.ts"
 import { monotonicMs, untilNextTick, wallMs } from "../Pacer.ts"
 
+const log = logOf("agent_advance_ticker")
+
 const tick = Effect.gen(function*() {
   const { running } = yield* (yield* Activator).current
+  yield* log.debug("tick", { closure: running })
   yield* (yield* Inbox).ask({ _tag: "Tick", ...(running === undefined ? {} : { observed: running }) })
 })
 
@@ -40,4 +44,4 @@ export const advanceTicker = Effect.gen(function*() {
     yield* tick
     yield* pause(startMs, periodMs)
   }
-}).pipe(Effect.annotateLogs({ target: "agent_advance_ticker" }))
+})

@@ -16,11 +16,15 @@ import { Link } from "../../Agent/Link.ts"
 import { Settings } from "../../Agent/Settings.ts"
 import { AgentState } from "../../Agent/State.ts"
 import { Activator } from "../../Layers/Host/Activator.ts"
+import { logOf } from "../../Layers/Logging.ts"
 import type { ExchangeResponse } from "../../Layers/Net/Exchange.ts"
 import { millis } from "../../Schema/AgentConfig.ts"
+import type { Reason } from "../../Schema/Reasons.ts"
 import { DispatchResponse } from "../../Schema/Wire.ts"
 import { retryAfterMs } from "../Backoff.ts"
 import { leastPauseMs, makePacer, monotonicMs, type Pacer, wallMs } from "../Pacer.ts"
+
+const log = logOf("agent_longpoll")
 
 const decode = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.NullOr(DispatchResponse)))
 const utf8 = new TextDecoder()
@@ -34,7 +38,7 @@ type Poll =
   | { readonly _tag: "NoWork" }
   | {
     readonly _tag: "Trouble"
-    readonly reason: string
+    readonly reason: Reason
     readonly detail: string
     readonly retryAfterMs?: number | undefined
   }
@@ -170,11 +174,12 @@ export const longpoll = Effect.gen(function*() {
     const asked = yield* monotonicMs
     const brought = yield* poll()
     if (brought._tag === "Trouble") {
-      yield* Effect.logWarning(brought.detail).pipe(Effect.annotateLogs({ reason: brought.reason }))
+      yield* log.warn("the poll was not answered", { reason: brought.reason, detail: brought.detail })
       yield* patience.trouble.backOff(brought.retryAfterMs)
       continue
     }
     patience.trouble.succeeded()
+    yield* log.debug("poll answered", { outcome: brought._tag })
     if (brought._tag === "Work") {
       patience.early.succeeded()
       yield* work(brought.dispatch, patience)
@@ -182,4 +187,4 @@ export const longpoll = Effect.gen(function*() {
       yield* pauseAfter((yield* monotonicMs) - asked, patience.early)
     }
   }
-}).pipe(Effect.annotateLogs({ target: "agent_longpoll" }))
+})

@@ -9,15 +9,18 @@ import { Effect, Result } from "effect"
 import { Artifacts } from "../../Agent/Artifacts.ts"
 import { Handshake } from "../../Agent/Handshake.ts"
 import { Settings } from "../../Agent/Settings.ts"
+import { logOf } from "../../Layers/Logging.ts"
 import { millis } from "../../Schema/AgentConfig.ts"
 import { retryAfterMs } from "../Backoff.ts"
 import { done, failed, onCadence, wallMs } from "../Pacer.ts"
+
+const log = logOf("agent_manifest_poll")
 
 const turn = Effect.gen(function*() {
   const looked = yield* (yield* Artifacts).refresh
   if (Result.isSuccess(looked)) return done
   const { detail, reason, response } = looked.failure
-  yield* Effect.logWarning(`no new artifact was accepted: ${detail}`).pipe(Effect.annotateLogs({ reason }))
+  yield* log.warn("no new artifact was accepted", { reason, detail })
   return failed(response === undefined ? undefined : retryAfterMs(response.headers, yield* wallMs))
 })
 
@@ -26,4 +29,4 @@ export const manifestPoll = Effect.gen(function*() {
   const settings = yield* Settings
   yield* (yield* Handshake).done
   return yield* onCadence({ periodMs: millis(settings.manifestPollSecs), kick: Effect.never }, turn)
-}).pipe(Effect.annotateLogs({ target: "agent_manifest_poll" }))
+})

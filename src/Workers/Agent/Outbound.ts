@@ -18,10 +18,13 @@ import { Journal } from "../../Agent/Journal.ts"
 import { Link } from "../../Agent/Link.ts"
 import { Settings } from "../../Agent/Settings.ts"
 import { AgentState, undelivered } from "../../Agent/State.ts"
+import { logOf } from "../../Layers/Logging.ts"
 import { millis } from "../../Schema/AgentConfig.ts"
 import type { AgentEvent } from "../../Schema/Wire.ts"
 import { retryAfterMs } from "../Backoff.ts"
 import { makePacer, monotonicMs, type Pacer, untilNextTick, wallMs } from "../Pacer.ts"
+
+const log = logOf("agent_outbound")
 
 const utf8 = new TextDecoder()
 
@@ -85,9 +88,13 @@ const keep = Effect.fnUntraced(function*(
   if (memory.unanswered.times >= settings.parkAfterAttempts) {
     return yield* settle(rolloutId, event, { _tag: "Parked", reason: "no-verdict" })
   }
-  yield* Effect.logWarning(`the event was not delivered: ${reception.detail}`).pipe(
-    Effect.annotateLogs({ reason: "no-verdict", rolloutId, seq: event.seq, kind: event.kind })
-  )
+  yield* log.warn("the event was not delivered", {
+    reason: "no-verdict",
+    rollout: rolloutId,
+    seq: event.seq,
+    kind: event.kind,
+    detail: reception.detail
+  })
   yield* memory.pacer.backOff(wait)
 })
 
@@ -166,4 +173,4 @@ export const outbound = Effect.gen(function*() {
     }
   })
   return yield* Effect.raceFirst(loop, FiberMap.join(lanes))
-}).pipe(Effect.scoped, Effect.annotateLogs({ target: "agent_outbound" }))
+}).pipe(Effect.scoped)

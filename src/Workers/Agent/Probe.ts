@@ -14,10 +14,13 @@ import { Intents } from "../../Agent/Intents.ts"
 import { AgentState, entriesOf } from "../../Agent/State.ts"
 import { type ProbeOutcome, Probes } from "../../Layers/Host/Probes.ts"
 import { truncateReason } from "../../Layers/Host/TextTail.ts"
+import { logOf } from "../../Layers/Logging.ts"
 import { probesDue } from "../../Rollout/Owed.ts"
 import { type HealthCheck, type HealthChecks, minimumIntervalSeconds } from "../../Schema/HealthChecks.ts"
 import type { SoakingRecord } from "../../Schema/HostRecord.ts"
 import { monotonicMs, untilNextTick, wallMs } from "../Pacer.ts"
+
+const log = logOf("agent_probe")
 
 /** Without a signal the question is asked again this often: a signal that was lost costs no more. */
 const lookEveryMs = 30_000
@@ -45,9 +48,7 @@ const over = Effect.fnUntraced(function*(soak: SoakingRecord) {
 const tellRefusal = (soak: SoakingRecord, message: string, answer: Answer) =>
   answer._tag === "Accepted"
     ? Effect.void
-    : Effect.logInfo(message).pipe(
-      Effect.annotateLogs({ rolloutId: soak.rolloutId, reason: answer.reason, detail: answer.detail })
-    )
+    : log.info(message, { rollout: soak.rolloutId, reason: answer.reason, detail: answer.detail })
 
 const declare = Effect.fnUntraced(function*(soak: SoakingRecord, probes: TopologyDeclared["probes"]) {
   const { attempt, rolloutId } = soak
@@ -130,4 +131,4 @@ export const probe = Effect.gen(function*() {
     if (soak === undefined) yield* signal
     else yield* Effect.raceFirst(session(soak), over(soak))
   }
-}).pipe(Effect.annotateLogs({ target: "agent_probe" }))
+})

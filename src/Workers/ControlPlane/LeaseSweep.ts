@@ -15,7 +15,7 @@ export const sweeps = Effect.gen(function*() {
   const inbox = yield* Inbox
   const { sweepSecs } = yield* Settings
   return yield* inbox.submit({ _tag: "LeaseSweep" }).pipe(Effect.repeat(Schedule.windowed(millis(sweepSecs))))
-}).pipe(Effect.annotateLogs({ target: "cp_lease_sweep" }))
+})
 
 /** Sweeps while its scope is open. */
 export const layer = Layer.effectDiscard(

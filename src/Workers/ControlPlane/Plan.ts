@@ -16,7 +16,7 @@ export const planTicks = Effect.gen(function*() {
   const inbox = yield* Inbox
   const { planSecs } = yield* Settings
   return yield* inbox.submit({ _tag: "PlanTick" }).pipe(Effect.repeat(Schedule.windowed(millis(planSecs))))
-}).pipe(Effect.annotateLogs({ target: "cp_plan" }))
+})
 
 /** Ticks while its scope is open. */
 export const layer = Layer.effectDiscard(

@@ -29,7 +29,8 @@ const everyRoute = [
   ["GET", "/v1/rollouts"],
   ["GET", `/v1/rollouts/${stableId}/hosts`],
   ["GET", `/v1/rollouts/${stableId}/events`],
-  ["GET", `/v1/rollouts/${stableId}/lifecycle`]
+  ["GET", `/v1/rollouts/${stableId}/lifecycle`],
+  ["GET", "/metrics"]
 ] as const
 const request = (method: "GET" | "POST", path: string, headers: Readonly<Record<string, string>> = {}) =>
   method === "GET" ? getRequest(path, headers) : postJson(path, {}, headers)
@@ -127,7 +128,8 @@ describe("the door of the control plane", () => {
       "/v1/channels/stable",
       "/v1/rollouts",
       `/v1/rollouts/${stableId}/events`,
-      `/v1/rollouts/${stableId}/lifecycle`
+      `/v1/rollouts/${stableId}/lifecycle`,
+      "/metrics"
     ]
   ) {
     it.effect(`GET ${path}: 403 for a host`, () =>

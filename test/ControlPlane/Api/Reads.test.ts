@@ -69,6 +69,7 @@ const host = (hostname: string): HostStatusEntry => ({
   pendingEvents: null,
   parkedEvents: null,
   rejections: [],
+  held: null,
   diverged: false
 })
 const rolloutHost = (name: string): RolloutHosts["hosts"][number] => ({

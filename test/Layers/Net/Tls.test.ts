@@ -70,7 +70,11 @@ describe("TLS exchange", () => {
           insecure: false
         })
         yield* exchange.send(get("/"), quick)
-        assert.deepStrictEqual(yield* Deferred.await(peer), { commonName: `agent-dated.${agentSuffix}`, ...validity })
+        assert.deepStrictEqual(yield* Deferred.await(peer), {
+          commonName: `agent-dated.${agentSuffix}`,
+          unit: undefined,
+          ...validity
+        })
       }))
 
     it.effect("a resumed session still names its peer, with the dates to check", () =>
@@ -85,6 +89,53 @@ describe("TLS exchange", () => {
         assert.strictEqual(peers.length, 2)
         assert.strictEqual(peers[0]?.commonName, `agent-web-1.${agentSuffix}`)
         assert.deepStrictEqual(peers[1], peers[0])
+      }))
+
+    it.effect("after the authorities of client certificates changed, no session is resumed and no connection goes on", () =>
+      Effect.gen(function*() {
+        const { authority, directory } = yield* Certificates
+        const clientCaFile = join(directory, "client-ca.pem")
+        const replace = (text: string) => {
+          writeFileSync(`${clientCaFile}.new`, text)
+          renameSync(`${clientCaFile}.new`, clientCaFile)
+        }
+        replace(authority.cert)
+        const peers: Array<string | undefined> = []
+        const parked = yield* Deferred.make<void>()
+        const { port } = yield* serve(
+          ({ path }, found) =>
+            path === "/poll"
+              ? Effect.andThen(Deferred.succeed(parked, undefined), Effect.never)
+              : Effect.sync(() => (peers.push(found?.commonName), answer(""))),
+          { clientCaFile, limits: { identityCheckMs: 20 } }
+        )
+        const identity = authority.agent("web-1")
+        const { ticket } = yield* session(port, authority.cert, identity)
+        const again = yield* session(port, authority.cert, identity, ticket)
+        const exchange = yield* agentClient(port)
+        const poll = yield* Effect.forkChild(Effect.flip(exchange.send(get("/poll"), { ...quick, lane: "poll" })))
+        yield* Deferred.await(parked)
+
+        const other = makeAuthority({ commonName: "the next authority", now: Date.now(), agentSuffix })
+        replace(other.cert)
+        assert.strictEqual((yield* Fiber.join(poll)).kind, "cut")
+        const afterwards = yield* session(port, authority.cert, identity, again.ticket ?? ticket)
+        assert.deepStrictEqual([again.resumed, afterwards.resumed], [true, false])
+        const named = `agent-web-1.${agentSuffix}`
+        assert.deepStrictEqual(peers, [named, named, undefined])
+        yield* session(port, authority.cert, other.agent("web-2"))
+        assert.strictEqual(peers.at(-1), `agent-web-2.${agentSuffix}`)
+      }))
+
+    it.effect("the unit of a certificate is told when there is exactly one", () =>
+      Effect.gen(function*() {
+        const { authority } = yield* Certificates
+        const units: Array<string | undefined> = []
+        const { port } = yield* serve((_request, found) => Effect.sync(() => (units.push(found?.unit), answer(""))))
+        yield* session(port, authority.cert, authority.operator("ada"))
+        yield* session(port, authority.cert, authority.agent("web-1"))
+        yield* session(port, authority.cert, authority.client({ commonName: "x", organizationalUnit: "a unit" }))
+        assert.deepStrictEqual(units, ["nixfleet-operator", undefined, "a unit"])
       }))
 
     it.effect("a client without a certificate is served, as nobody", () =>

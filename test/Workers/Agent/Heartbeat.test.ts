@@ -12,14 +12,16 @@ import {
   newSystem,
   offer,
   oldSystem,
+  type Parts,
   r1,
   Rig,
   second,
-  settled
+  settled,
+  stateNow
 } from "../../support/agentRig.ts"
 import { heartbeatPath, idle, noContent, ok, Peer, type Script } from "../../support/scriptedPeer.ts"
 
-const beating = <A, E>(peer: Peer, body: Effect.Effect<A, E>, rig = new Rig()) =>
+const beating = <A, E>(peer: Peer, body: Effect.Effect<A, E, Parts>, rig = new Rig()) =>
   rig.still(
     Effect.gen(function*() {
       yield* Effect.forkScoped(heartbeat)
@@ -111,6 +113,41 @@ describe("the rhythm", () => {
         yield* elapse(second)
         assert.deepStrictEqual(peer.times(heartbeatPath), [0, 30_000, 30_000])
       })
+    )
+  })
+})
+
+describe("a heartbeat that fails", () => {
+  it.effect("is told to the journal, and so is that they are answered again", () => {
+    const peer = new Peer(answering((_, nth) => nth < 3 ? { status: 503, body: "{}" } : { status: 200, body: "{}" }))
+    return beating(
+      peer,
+      Effect.gen(function*() {
+        const failed = (yield* stateNow).contact
+        assert.isFalse(failed?.answered)
+        assert.strictEqual(failed?.failure?.reason, "unexpected-status")
+        yield* elapse(2 * minute)
+        assert.isTrue((yield* stateNow).contact?.answered)
+      })
+    )
+  })
+
+  it.effect("is followed by the next one, also while the journal cannot be written", () => {
+    const peer = new Peer(answering(() => ({ status: 503, body: "{}" })))
+    const rig = new Rig()
+    return beating(
+      peer,
+      Effect.gen(function*() {
+        yield* elapse(minute)
+        // A commit is tried again every ten seconds: the disk is full for about ten minutes.
+        rig.journalDisk.fail(...Array.from({ length: 60 }, () => "full" as const))
+        const before = peer.times(heartbeatPath).length
+        yield* elapse(10 * minute)
+        assert.isAbove(peer.times(heartbeatPath).length - before, 8)
+        yield* elapse(10 * minute)
+        assert.isAbove((yield* stateNow).contact?.at ?? 0, 11 * minute)
+      }),
+      rig
     )
   })
 })

@@ -154,16 +154,16 @@ describe("probes", () => {
 })
 
 describe("a clock that is set back while probes run", () => {
-  it.effect("stops no probe: the soak ends when the clock has caught up", () => {
+  it.effect("stops no probe, and the soak ends when it would have", () => {
     const rig = new Rig({ checks: { web: httpCheck } })
     return Effect.gen(function*() {
       yield* elapse(minute)
       yield* rig.live(Effect.gen(function*() {
         yield* offer(soakNow)
         rig.wallStepMs = -minute
-        yield* elapse(50 * second)
+        yield* elapse(30 * second)
         assert.strictEqual((yield* recordOf(r1)).state, "Soaking")
-        yield* elapse(2 * minute)
+        yield* elapse(31 * second)
         assert.strictEqual((yield* recordOf(r1)).state, "Converged")
       }))
     })

@@ -4,6 +4,7 @@ import { TestClock } from "effect/testing"
 import { Inbox } from "../../../src/ControlPlane/Inbox.ts"
 import type { Input, VerifiedArtifacts } from "../../../src/ControlPlane/Input.ts"
 import { Settings, settings } from "../../../src/ControlPlane/Settings.ts"
+import { ControlPlaneState, emptyState } from "../../../src/ControlPlane/State.ts"
 import { ArtifactCache } from "../../../src/Layers/Disk/ArtifactCache.ts"
 import { TrustFile } from "../../../src/Layers/Disk/TrustFile.ts"
 import { type MemoryFile, TrustMemory } from "../../../src/Layers/Disk/TrustMemory.ts"
@@ -41,6 +42,7 @@ class World {
   readonly memory: MemoryFile = { bytes: undefined }
   readonly units = new Map<string, Uint8Array>()
   freshnessWindowSecs: number | undefined
+  state = emptyState("db")
 
   readonly start = Effect.suspend(() =>
     Layer.build(ArtifactPoll.layer.pipe(
@@ -57,9 +59,11 @@ class World {
           releasesSource: "/releases",
           freshnessWindowSecs: this.freshnessWindowSecs
         })),
+        Layer.succeed(ControlPlaneState, { current: () => this.state }),
         Layer.succeed(Inbox, {
           event: () => Effect.die("unused"),
           heartbeat: () => Effect.die("unused"),
+          issuance: () => Effect.die("unused"),
           offer: () => false,
           submit: (input) => Effect.sync(() => this.offered.push(input) > 0),
           ended: Effect.never

@@ -45,7 +45,7 @@ const poll = Effect.fnUntraced(function*(host: string) {
   const inbox = yield* Inbox
   const { answer, waiterId } = (yield* Waiters).open()
   const until = (yield* Clock.currentTimeMillis) + pollMs
-  assert.isTrue(inbox.offer({ _tag: "Parked", host, waiterId, capabilities: capable, until }))
+  assert.isTrue(inbox.offer({ _tag: "Parked", host, waiterId, capabilities: capable, issuedAt: 0, until }))
   return yield* Effect.flatMap(
     answer,
     (given: PollAnswer) => Effect.map(Clock.currentTimeMillis, (now) => ({ given, at: now - start }))

@@ -9,7 +9,7 @@ import { assert } from "@effect/vitest"
 import { Effect } from "effect"
 import type { Api } from "../../../src/ControlPlane/Api/Api.ts"
 import { maxBodyBytes, routes } from "../../../src/ControlPlane/Api/Contract.ts"
-import type { EventAnswer, HeartbeatAnswer, Input } from "../../../src/ControlPlane/Input.ts"
+import type { EventAnswer, HeartbeatAnswer, Input, IssuanceAnswer } from "../../../src/ControlPlane/Input.ts"
 import { sorted, type State } from "../../../src/ControlPlane/State.ts"
 import * as Views from "../../../src/ControlPlane/Views.ts"
 import { MemoryDisk } from "../../../src/Layers/Disk/MemoryDisk.ts"
@@ -212,6 +212,7 @@ const controlPlane = Effect.fnUntraced(function*(disk: MemoryDisk) {
   const inbox: Api["inbox"] = {
     event: (input) => Effect.sync(() => made.offer(input) as EventAnswer),
     heartbeat: (input) => Effect.sync(() => made.offer(input) as HeartbeatAnswer),
+    issuance: (input) => Effect.sync(() => made.offer(input) as IssuanceAnswer),
     offer: (input: Input) => {
       made.offer(input)
       if (input._tag !== "Parked") return true
