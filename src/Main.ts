@@ -65,7 +65,6 @@ const ofConfiguration: ReadonlySet<string> = new Set([
   "ActivatorSetupError",
   "CertificateUnusable",
   "JournalUnusable",
-  "LockUnusable",
   "NixUnusable",
   "NotEnrolled",
   "StateDirectoryLocked",

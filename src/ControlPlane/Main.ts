@@ -22,7 +22,6 @@ const ofConfiguration: ReadonlySet<string> = new Set([
   "CacheWriteFailed",
   "IssuerUnusable",
   "JournalUnusable",
-  "LockUnusable",
   "StateDirectoryLocked",
   "StateDirectoryUnusable",
   "TlsIdentityError",

@@ -143,6 +143,25 @@ describe.skipIf(noMounts !== undefined)("an agent whose disk is full", () => {
 
 describe.skipIf(noMounts !== undefined)("an agent whose system disk is read-only", () => {
   layer(Certificates.layer, { excludeTestServices: true })((it) => {
+    it.effect("a start on it ends with 1, so that the service manager tries again, and succeeds once it can be written", () =>
+      Effect.gen(function*() {
+        const disk = yield* smallDisk(diskBytes)
+        const fleet = yield* onDisks({ state: disk, systems: disk })
+        yield* fleet.controlPlane
+        const good = yield* fleet.pack("good", noting(fleet.at("runs")))
+        const first = yield* fleet.agent(host)
+        yield* eventually("a first release", isState(fleet, fleet.publish("01", { [host]: good }), "Converged"))
+        first.process.kill("SIGTERM")
+        yield* first.ended
+        remount(disk, "ro")
+        const second = yield* fleet.agent(host)
+        assert.strictEqual((yield* second.ended).code, 1)
+        remount(disk, "rw")
+        yield* fleet.agent(host)
+        const next = yield* fleet.pack("next", noting(fleet.at("runs")))
+        yield* eventually("a second release", isState(fleet, fleet.publish("02", { [host]: next }), "Converged"))
+      }))
+
     it.effect("switches in neither direction, spends no try, says so, and goes on when it can be written", () =>
       Effect.gen(function*() {
         const disk = yield* smallDisk(diskBytes)

@@ -21,7 +21,7 @@ export class StateDirectoryLocked extends Schema.TaggedError<StateDirectoryLocke
   message: Schema.String
 }) {}
 
-/** The lock could not be tried: the directory does not take files. */
+/** The lock could not be tried: the directory takes no files now (full, read-only, broken), which a later start may find mended. */
 export class LockUnusable extends Schema.TaggedError<LockUnusable>()("LockUnusable", {
   reason: Schema.Literals(["state-directory-unreachable"]),
   directory: Schema.String,
