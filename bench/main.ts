@@ -1,14 +1,14 @@
 /**
  * `npm run bench`: measures every row, prints the table, and keeps it as `bench/results/<commit>.json`. `npm run bench -- name …`
- * measures only the rows of those files of `bench/rows` and keeps nothing. The method is in `bench/README.md`.
+ * measures only the rows of those files of `bench/rows` and keeps nothing. `hours` runs for 12 minutes, only when it is named, and
+ * keeps its own file. The method is in `bench/README.md`.
  */
-import { execFileSync } from "node:child_process"
-import { mkdirSync, writeFileSync } from "node:fs"
-import { cpus, loadavg } from "node:os"
-import { join } from "node:path"
 import { dispatch } from "./rows/dispatch.ts"
+import { enroll } from "./rows/enroll.ts"
 import { executable } from "./rows/executable.ts"
 import { heartbeat } from "./rows/heartbeat.ts"
+import { handshake } from "./rows/handshake.ts"
+import { hoursOfOneAgent } from "./rows/hours.ts"
 import { ingest } from "./rows/ingest.ts"
 import { journal } from "./rows/journal.ts"
 import { parked } from "./rows/parked.ts"
@@ -16,18 +16,24 @@ import { reducer } from "./rows/reducer.ts"
 import { restart } from "./rows/restart.ts"
 import { verifyManifest } from "./rows/verify.ts"
 import { isMet, type Row, tableOf } from "./support/figures.ts"
+import { keep } from "./support/results.ts"
 
-const benches: Readonly<Record<string, () => Promise<ReadonlyArray<Row>>>> = {
+type Benches = Readonly<Record<string, () => Promise<ReadonlyArray<Row>>>>
+
+const usual: Benches = {
   journal,
   reducer,
   ingest,
   parked,
   dispatch,
   heartbeat,
+  handshake,
+  enroll,
   verify: verifyManifest,
   executable,
   restart
 }
+const benches: Benches = { ...usual, hours: hoursOfOneAgent }
 
 const asked = process.argv.slice(2)
 const unknown = asked.filter((name) => !(name in benches))
@@ -36,42 +42,19 @@ if (unknown.length > 0) {
   process.exit(64)
 }
 
-const root = join(import.meta.dirname, "..")
-const git = (...args: ReadonlyArray<string>) => execFileSync("git", args, { cwd: root, encoding: "utf8" }).trim()
-
-const loadBefore = loadavg()
 const rows: Array<Row> = []
-for (const [name, run] of Object.entries(benches)) {
-  if (asked.length > 0 && !asked.includes(name)) continue
+for (const name of asked.length === 0 ? Object.keys(usual) : asked) {
   process.stderr.write(`${name} …\n`)
-  rows.push(...await run())
+  rows.push(...await benches[name]!())
 }
 console.log(tableOf(rows))
 for (const { notes, what } of rows) for (const note of notes) console.log(`- ${what}: ${note}`)
 
 if (asked.length === 0) {
-  const commit = git("rev-parse", "--short", "HEAD")
-  const results = join(root, "bench", "results")
-  mkdirSync(results, { recursive: true })
-  const file = join(results, `${commit}.json`)
-  writeFileSync(
-    file,
-    `${
-      JSON.stringify(
-        {
-          commit,
-          uncommittedChanges: git("status", "--porcelain", "--", "src").length > 0,
-          at: new Date().toISOString(),
-          node: process.version,
-          machine: { cpu: cpus()[0]?.model, cores: cpus().length, loadBefore, loadAfter: loadavg() },
-          note: "Ratios are medians of interleaved rounds of one run; absolute figures are this machine at this load.",
-          rows,
-          missed: rows.filter((row) => !isMet(row)).map(({ what }) => what)
-        },
-        undefined,
-        2
-      )
-    }\n`
-  )
+  const file = keep((commit) => commit, {
+    note: "Ratios are medians of interleaved rounds of one run; absolute figures are this machine at this load.",
+    rows,
+    missed: rows.filter((row) => !isMet(row)).map(({ what }) => what)
+  })
   console.log(`kept in ${file}`)
 }

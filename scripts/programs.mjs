@@ -30,9 +30,16 @@ export async function bundleProgram(name, file, format) {
   const { output } = await bundle.write({
     file,
     format,
-    minify: false,
-    keepNames: true,
     codeSplitting: false,
+    // A process keeps the text of its program: short, and in ASCII, which V8 stores in half the space of any other text.
+    // Functions keep their names and statements their lines, for the sake of stack traces.
+    minify: { compress: true, mangle: true, codegen: false },
+    keepNames: true,
+    comments: { legal: true, annotation: false, jsdoc: false },
+    charset: "ascii",
+    // Each module in a function of its own, which V8 compiles one after another: compiling all as one body leaves the heap
+    // of the process 4 MB larger for good.
+    strictExecutionOrder: true,
     ...(format === "esm" ? { banner: requireBanner } : {})
   })
   return output.flatMap((chunk) => chunk.type === "chunk" ? Object.keys(chunk.modules) : [])

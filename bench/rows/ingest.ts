@@ -10,9 +10,10 @@ import { type Pair, rowOf } from "../support/figures.ts"
 import { cpuMs, nameOf, type Server, targetClosure, world } from "../support/servers.ts"
 
 const hosts = 64
-const rounds = 5
-const perRound = 100
-const warmUp = 60
+const rounds = 7
+const perRound = 120
+/** Events of a host until both servers are as fast as they get. */
+const warmUp = 500
 
 export const ingest = () =>
   Effect.gen(function*() {

@@ -13,8 +13,9 @@ import { openRollout, probeRow } from "../support/agentJournal.ts"
 import { inDirectory } from "../support/directory.ts"
 import { inTurns, rowOf } from "../support/figures.ts"
 
-const rounds = 7
-const roundMs = 400
+/** Many short rounds: a disk that others use is slow for seconds at a time, and meets both sides of a round. */
+const rounds = 25
+const roundMs = 150
 
 /** The loop over the journal, with a decision that does nothing but number and append. */
 const openOurs = Effect.fnUntraced(function*(directory: string) {
@@ -84,6 +85,8 @@ export const journal = () =>
         ours: () => Effect.runPromise(produce(inbox, producers)),
         floor: () => floor.append(producers)
       })
+    // Once for the compiler.
+    await compare(64)
     const one = await compare(1)
     const many = await compare(64)
     floor.close()

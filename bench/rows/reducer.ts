@@ -5,39 +5,59 @@
 import { Effect, Exit, Fiber, Scope } from "effect"
 import { inboxCapacity } from "../../src/Agent/Inbox.ts"
 import * as Reducer from "../../src/Reducer.ts"
+import { cpuMsOf } from "../support/cpu.ts"
 import { inTurns, rowOf } from "../support/figures.ts"
 
-const rounds = 9
+const rounds = 15
 const producers = 8
 const perProducer = 50_000
 const hosts = 1000
 
 interface Input {
-  readonly host: number
+  readonly host: string
   readonly kind: "ack" | "start" | "pass" | "fail" | "done"
+  readonly at: number
 }
 interface Host {
+  readonly state: "Pending" | "Activating" | "Soaking" | "Failing" | "Converged"
+  readonly attempt: number
   readonly events: number
   readonly failures: number
-  readonly state: string
+  readonly startedAt: number
+  readonly endedAt: number
 }
 interface State {
   readonly decided: number
-  readonly hosts: ReadonlyArray<Host>
+  readonly hosts: ReadonlyMap<string, Host>
 }
-type Action = { readonly _tag: "Look"; readonly host: number }
+type Action = { readonly _tag: "Look"; readonly host: string }
 
 const kinds = ["ack", "start", "pass", "fail", "done"] as const
 const none: ReadonlyArray<never> = []
+const names = Array.from({ length: hosts }, (_, index) => `host-${index}`)
 
-/** A record is replaced, never changed; the table of records is this bench's own and is reused, as a persistent map would be. */
-const table: Array<Host> = []
-const decide = (state: State, { host, kind }: Input): Reducer.Decision<State, never, Action, undefined> => {
-  const before = table[host]!
+/** A record is replaced, never changed. */
+function step(before: Host, { at, kind }: Input): Host {
   const events = before.events + 1
-  table[host] = kind === "fail"
-    ? { events, failures: before.failures + 1, state: "failing" }
-    : { events, failures: before.failures, state: kind }
+  switch (kind) {
+    case "ack":
+      return { ...before, events, state: "Pending", attempt: before.attempt + 1 }
+    case "start":
+      return { ...before, events, state: "Activating", startedAt: at }
+    case "pass":
+      return { ...before, events, state: "Soaking" }
+    case "fail":
+      return { ...before, events, state: "Failing", failures: before.failures + 1 }
+    case "done":
+      return { ...before, events, state: "Converged", endedAt: at }
+  }
+}
+
+/** The table of records is this bench's own and is reused, as a persistent map would be. */
+const table = new Map<string, Host>()
+const decide = (state: State, input: Input): Reducer.Decision<State, never, Action, undefined> => {
+  const { host, kind } = input
+  table.set(host, step(table.get(host)!, input))
   return {
     state: { decided: state.decided + 1, hosts: table },
     writes: none,
@@ -47,24 +67,27 @@ const decide = (state: State, { host, kind }: Input): Reducer.Decision<State, ne
 }
 
 const inputs: ReadonlyArray<Input> = Array.from({ length: producers * perProducer }, (_, i) => ({
-  host: i * 7919 % hosts,
-  kind: kinds[i % kinds.length]!
+  host: names[i * 7919 % hosts]!,
+  kind: kinds[i % kinds.length]!,
+  at: i
 }))
+const shares = Array.from(
+  { length: producers },
+  (_, producer) => inputs.filter((_input, i) => i % producers === producer)
+)
 
 let looked = 0
 const apply = () => {
   looked++
 }
 
-function plain(): number {
-  const begin = performance.now()
+function plain(): void {
   let state: State = { decided: 0, hosts: table }
   for (const input of inputs) {
     const decision = decide(state, input)
     state = decision.state
     decision.actions.forEach(apply)
   }
-  return inputs.length / (performance.now() - begin)
 }
 
 const queued = Effect.gen(function*() {
@@ -77,24 +100,25 @@ const queued = Effect.gen(function*() {
     publish: () => undefined,
     apply
   }, inbox).pipe(Scope.provide(scope))
-  const begin = performance.now()
   const fibers = yield* Effect.all(
-    Array.from({ length: producers }, (_, producer) =>
-      Effect.forkChild(Effect.gen(function*() {
-        for (let i = producer; i < inputs.length; i += producers) yield* inbox.offer(inputs[i]!)
-      })))
+    shares.map((share) => Effect.forkChild(Effect.forEach(share, inbox.offer, { discard: true })))
   )
   yield* Effect.all(fibers.map(Fiber.join))
   // The last one is answered when everything before it was decided.
   yield* inbox.ask(inputs[0]!)
-  const perMs = inputs.length / (performance.now() - begin)
   yield* Scope.close(scope, Exit.void)
-  return perMs
 })
 
+const perMs = (work: () => Promise<void> | void) => async () => inputs.length / await cpuMsOf(work)
+
 export const reducer = async () => {
-  for (let host = 0; host < hosts; host++) table[host] = { events: 0, failures: 0, state: "ack" }
-  const pairs = await inTurns(rounds, { ours: () => Effect.runPromise(queued), floor: plain })
+  for (const name of names) {
+    table.set(name, { state: "Pending", attempt: 1, events: 0, failures: 0, startedAt: 0, endedAt: 0 })
+  }
+  const sides = { ours: perMs(() => Effect.runPromise(queued)), floor: perMs(plain) }
+  // Once for the compiler.
+  await inTurns(2, sides)
+  const pairs = await inTurns(rounds, sides)
   return [
     rowOf("reducer through the bounded queue, 8 producers", { at: "least", ratio: 0.25 }, "inputs/ms", pairs, [
       `${looked > 0 ? "actions were applied" : "no action was applied"} on both sides`

@@ -3,13 +3,13 @@
  * The floor reads all rows with bare `node:sqlite` and parses them. Both with the file out of the page cache.
  */
 import { Context, Effect, Layer } from "effect"
-import { spawnSync } from "node:child_process"
 import { DatabaseSync } from "node:sqlite"
 import { Journal } from "../../src/Agent/Journal.ts"
 import { undelivered } from "../../src/Agent/State.ts"
 import { journalFile, journalLayer, openRollout, probeRow, rolloutId } from "../support/agentJournal.ts"
 import { inDirectory } from "../support/directory.ts"
 import { inTurns, median, rowOf, shown } from "../support/figures.ts"
+import { forget } from "../support/processes.ts"
 
 const rounds = 5
 const pending = 100_000
@@ -23,10 +23,6 @@ const fill = Effect.fnUntraced(function*(directory: string) {
   const record = { ...folded.record, lastEventSeq: last }
   journal.commit([{ _tag: "PutRollout", rolloutId, folded: { ...folded, record }, ackedThrough: undefined }])
 }, Effect.scoped)
-
-/** Asks the kernel to forget the pages of a file; `false` where there is no `dd` that can. */
-const forget = (file: string): boolean =>
-  spawnSync("dd", [`of=${file}`, "oflag=nocache", "conv=notrunc,fdatasync", "count=0"]).status === 0
 
 const start = Effect.fnUntraced(function*(directory: string) {
   const journal = Context.get(yield* Layer.build(Layer.fresh(journalLayer(directory))), Journal)

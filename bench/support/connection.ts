@@ -12,6 +12,12 @@ export interface Credentials {
   readonly ca: string
 }
 
+/** Whoever has no certificate is told apart by the address that it comes from. */
+export interface Anonymous {
+  readonly ca: string
+  readonly localAddress: string
+}
+
 const endOfHead = "\r\n\r\n"
 
 /** The first complete answer in `text`, with what follows it. */
@@ -54,15 +60,13 @@ export class Connection {
     socket.on("error", gone)
   }
 
-  static open(port: number, { ca, cert, key }: Credentials): Promise<Connection> {
+  static open(port: number, as: Credentials | Anonymous): Promise<Connection> {
     return new Promise((resolve, reject) => {
       const socket = tlsConnect({
         host: "127.0.0.1",
         port,
         servername: "localhost",
-        ca,
-        cert,
-        key,
+        ...as,
         minVersion: "TLSv1.3"
       })
       socket.setNoDelay(true)

@@ -61,8 +61,17 @@ describe("the executable", () => {
       "@effect/platform-node",
       "@effect/platform-node-shared",
       "@noble/ed25519",
+      "@peculiar/asn1-csr",
+      "@peculiar/asn1-ecc",
+      "@peculiar/asn1-schema",
+      "@peculiar/asn1-x509",
+      "@peculiar/utils",
+      "asn1js",
       "effect",
-      "tar"
+      "pvtsutils",
+      "pvutils",
+      "tar",
+      "tslib"
     ])
   })
 
