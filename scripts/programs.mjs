@@ -1,11 +1,22 @@
 // The three programs and how their sources become one file each. Owns the bundler's settings; what becomes of the files is
 // for `bundle.mjs` (commands for any Node from 24 on) and `build-binary.mjs` (the agent as one executable) to say.
+import { execFileSync } from "node:child_process"
 import { readFileSync } from "node:fs"
 import { dirname, join, relative } from "node:path"
 import { fileURLToPath } from "node:url"
 
 export const root = join(dirname(fileURLToPath(import.meta.url)), "..")
 export const manifest = JSON.parse(readFileSync(join(root, "package.json"), "utf8"))
+/** The commit of the sources, short; `undefined` where they came without their history. */
+function commit() {
+  try {
+    const args = ["rev-parse", "--short=12", "HEAD"]
+    return execFileSync("git", args, { cwd: root, encoding: "utf8", stdio: ["ignore", "pipe", "ignore"] }).trim()
+  } catch {
+    return undefined
+  }
+}
+
 export const entries = {
   "nixfleet-agent": "src/Main.ts",
   "nixfleet-control-plane": "src/ControlPlane/Main.ts",
@@ -24,7 +35,12 @@ export async function bundleProgram(name, file, format) {
     input: join(root, entries[name]),
     platform: "node",
     cwd: root,
-    transform: { define: { "globalThis.NIXFLEET_VERSION": JSON.stringify(manifest.version) } },
+    transform: {
+      define: {
+        "globalThis.NIXFLEET_VERSION": JSON.stringify(manifest.version),
+        "globalThis.NIXFLEET_COMMIT": JSON.stringify(commit()) ?? "undefined"
+      }
+    },
     logLevel: "warn"
   })
   const { output } = await bundle.write({

@@ -9,8 +9,9 @@ import { bad, type Finding, good, writable } from "../Layers/Findings.ts"
 import type { Activator, HostReader } from "../Layers/Host/Activator.ts"
 import { defaultArchiveLimits } from "../Layers/Host/Archive.ts"
 import * as ArchiveActivator from "../Layers/Host/ArchiveActivator.ts"
+import { type GuardLauncher, launchGuardInSession, launchGuardUnit } from "../Layers/Host/GuardLaunch.ts"
 import * as NixActivator from "../Layers/Host/nix/NixActivator.ts"
-import { hostSystem } from "../Layers/Host/nix/System.ts"
+import { hostSystem, isSystemdHost, serviceLauncher } from "../Layers/Host/nix/System.ts"
 import { nixFindings } from "../Layers/Host/nix/Tools.ts"
 import { processEnvironment } from "../Layers/ProcessEnvironment.ts"
 import { type AgentConfig, type AgentOptionName, millis } from "../Schema/AgentConfig.ts"
@@ -37,7 +38,8 @@ const archiveDriver = (config: AgentConfig, source: string): HostDriver => {
     systemDir: config.systemDir,
     limits: { ...defaultArchiveLimits, maxBytes: config.maxArchiveBytes },
     realiseTimeoutMs: millis(config.realiseDeadlineSecs),
-    switchTimeoutMs: millis(config.switchTimeoutSecs)
+    switchTimeoutMs: millis(config.switchTimeoutSecs),
+    launch: serviceLauncher(processEnvironment())
   })
   return {
     activator: ArchiveActivator.layer(driver),
@@ -74,6 +76,13 @@ const nixDriver = (config: AgentConfig, system: "nixos" | "darwin"): HostDriver 
     findings: (where) => nixFindings(driver, where("driver"))
   }
 }
+
+/** Below the state directory: the guard of one host, whatever its driver. */
+export const guardDirectory = ({ stateDir }: AgentConfig): string => `${stateDir}/guard`
+
+/** A unit where the agent is a service of systemd, whose end would take a mere session with it. */
+export const hostGuardLauncher = (): GuardLauncher =>
+  isSystemdHost() && processEnvironment()["NOTIFY_SOCKET"] !== undefined ? launchGuardUnit : launchGuardInSession
 
 export function hostDriver(config: AgentConfig): HostDriver {
   switch (config.driver) {

@@ -9,6 +9,7 @@
 import { HashMap } from "effect"
 import type { Usage } from "../Layers/ProcessUsage.ts"
 import type { Millis } from "../Schema/Primitives.ts"
+import { commit } from "../Schema/Version.ts"
 import { smallestWindowMs, withCeiling } from "../Trust/Freshness.ts"
 import { effectiveRecord } from "./Effective.ts"
 import { inboxCapacity } from "./Inbox.ts"
@@ -183,7 +184,7 @@ function writeRollouts(registry: Registry, state: State): void {
 }
 
 function writeProgram(registry: Registry, state: State, { inboxDepth, journal, version }: Measured): void {
-  registry.gauge("nixfleet_cp_build_info", "The program that answers.", 1, { version, git_commit: "unknown" })
+  registry.gauge("nixfleet_cp_build_info", "The program that answers.", 1, { version, git_commit: commit })
   registry.gauge("nixfleet_polls_parked", "Polls of hosts that wait for a dispatch.", HashMap.size(state.parked))
   registry.gauge("nixfleet_inbox_depth", "Inputs that wait to be decided.", inboxDepth)
   registry.gauge("nixfleet_inbox_capacity", "Inputs that may wait; above it routes answer 503.", inboxCapacity)

@@ -22,13 +22,17 @@ export interface SwitchLaunch {
   readonly limitMs: number
 }
 
-/** Starts a supervisor; answers its one line, or `failed …`. */
-export type Launcher = (launch: SwitchLaunch) => Promise<string>
+export interface Launcher {
+  /** Starts a supervisor; answers its one line, or `failed …`. */
+  readonly start: (launch: SwitchLaunch) => Promise<string>
+  /** Whether somebody will still write the result of a switch whose supervisor is gone. */
+  readonly ending: (environment: Readonly<Record<string, string>>) => Promise<boolean>
+}
 
 /** The supervisor answers after two flushes; a disk that takes longer is broken. */
 export const handshakeMs = 30_000
 
-export const launchInSession: Launcher = async ({ args, environment }) => {
+async function startInSession({ args, environment }: SwitchLaunch): Promise<string> {
   const supervisor = spawn("/bin/sh", ["-c", supervisorProgram, "nixfleet-switch", ...args], {
     cwd: "/",
     detached: true,
@@ -57,3 +61,5 @@ async function handshake(supervisor: ChildProcessByStdio<null, Readable, null>):
     lines.close()
   }
 }
+
+export const launchInSession: Launcher = { start: startInSession, ending: () => Promise.resolve(false) }
