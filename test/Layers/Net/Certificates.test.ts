@@ -45,6 +45,9 @@ const authority = (keys: { readonly publicKey: KeyObject; readonly privateKey: K
     keys.privateKey
   )
 
+/** Continuous integration must have it: there the test fails instead. */
+const withoutOpenSsl = process.env["CI"] !== "true" && spawnSync("openssl", ["version"]).status !== 0
+
 /** A request that OpenSSL made. */
 function requestOf(key: KeyObject, subject: string): string {
   const directory = mkdtempSync(join(tmpdir(), "nixfleet-request-"))
@@ -120,7 +123,7 @@ describe("certificate requests", () => {
       assert.strictEqual(read.commonName, "web-1")
       assert.isTrue(read.publicKey.equals(keys.publicKey))
     })
-    it(`OpenSSL reads a request of a ${name} key, and its own is read`, () => {
+    it.skipIf(withoutOpenSsl)(`OpenSSL reads a request of a ${name} key, and its own is read`, () => {
       const ours = makeRequest({ commonName: "web-1" }, keys.privateKey)
       const read = spawnSync("openssl", ["req", "-verify", "-noout", "-subject"], { input: ours, encoding: "utf8" })
       assert.match(`${read.stdout}${read.stderr}`, /verify OK/)
@@ -158,8 +161,6 @@ describe("certificate requests", () => {
   })
 
   it("what is not a request says so", () => {
-    const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey
-    const ofRsa = requestOf(rsa, "/CN=web-1")
     const ofCertificate = issued(order(p256().publicKey), p256().privateKey).toString()
     for (
       const [text, said] of [
@@ -169,10 +170,17 @@ describe("certificate requests", () => {
         [request() + request(), "not one PEM CERTIFICATE REQUEST"],
         [request().padEnd(9000, "\n"), "the request is longer than 8192 characters"],
         [rearmoured(Buffer.from("hello")), "not a certificate request"],
-        [request({ commonName: "" }), "the request does not have one common name"],
-        [ofRsa, "the key of the request is neither ed25519 nor P-256"]
+        [request({ commonName: "" }), "the request does not have one common name"]
       ] as const
     ) assert.strictEqual(reason(text), said)
+  })
+
+  it.skipIf(withoutOpenSsl)("a request of another kind of key is refused", () => {
+    const rsa = generateKeyPairSync("rsa", { modulusLength: 2048 }).privateKey
+    assert.strictEqual(
+      reason(requestOf(rsa, "/CN=web-1")),
+      "the key of the request is neither ed25519 nor P-256"
+    )
   })
 
   it("a key that cannot ask is a defect of the caller", () => {
