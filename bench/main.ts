@@ -6,11 +6,12 @@
 import { dispatch } from "./rows/dispatch.ts"
 import { enroll } from "./rows/enroll.ts"
 import { executable } from "./rows/executable.ts"
-import { heartbeat } from "./rows/heartbeat.ts"
 import { handshake } from "./rows/handshake.ts"
+import { heartbeat } from "./rows/heartbeat.ts"
 import { hoursOfOneAgent } from "./rows/hours.ts"
 import { ingest } from "./rows/ingest.ts"
 import { journal } from "./rows/journal.ts"
+import { nix } from "./rows/nix.ts"
 import { parked } from "./rows/parked.ts"
 import { reducer } from "./rows/reducer.ts"
 import { restart } from "./rows/restart.ts"
@@ -31,7 +32,8 @@ const usual: Benches = {
   enroll,
   verify: verifyManifest,
   executable,
-  restart
+  restart,
+  nix
 }
 const benches: Benches = { ...usual, hours: hoursOfOneAgent }
 

@@ -22,7 +22,7 @@ export const journalLayer = (directory: string) =>
 /** Opens the journal and a rollout in it; open until the scope closes. */
 export const openRollout = Effect.fnUntraced(function*(directory: string) {
   const journal = Context.get(yield* Layer.build(Layer.fresh(journalLayer(directory))), Journal)
-  const decide = makeDecide({ probeResultMs: 300_000, retentionMs: 86_400_000 })
+  const decide = makeDecide({ probeResultMs: 300_000, inconclusiveMs: 600_000, retentionMs: 86_400_000 })
   const { answer, state, writes } = decide(journal.initial, {
     _tag: "Activate",
     rolloutId,

@@ -3,8 +3,10 @@
  * the state directory, where releases come from; with `--deep` the journal from end to end, and that its records are what its
  * event log means (house rule 2). Also while the control plane runs; changes nothing.
  */
-import { Effect, Result } from "effect"
+import { Effect, FileSystem, Option, Result } from "effect"
+import { X509Certificate } from "node:crypto"
 import { type DatabaseReader, openReader } from "../Layers/Disk/DatabaseReader.ts"
+import { readSmallFile } from "../Layers/Disk/SmallFile.ts"
 import {
   bad,
   commonNameOf,
@@ -24,6 +26,7 @@ import type { Gathered } from "../Schema/Options.ts"
 import { disagreements } from "./Disagreements.ts"
 import { foldLog } from "./Fold.ts"
 import { Touched } from "./fold/Touched.ts"
+import { loadIssuer, signingKey } from "./Issuance.ts"
 import { allRows, journalMigrations } from "./Journal.ts"
 import { load } from "./journal/Load.ts"
 import { meta } from "./journal/Tables.ts"
@@ -46,6 +49,42 @@ const identity = Effect.fnUntraced(function*({ clientCa, tlsCert, tlsKey }: Cont
   ]
 })
 
+/** Permissions of group and others. */
+const foreign = 0o077
+
+/** The key of the authority signs whatever its reader likes. */
+const keyFile = Effect.fnUntraced(function*(file: string, at: string) {
+  const stat = yield* Effect.option((yield* FileSystem.FileSystem).stat(file))
+  return Option.isNone(stat) || (stat.value.mode & foreign) === 0
+    ? []
+    : [bad(at, `others may use the authority's key ${file}; run: chmod 0600 ${file}`)]
+})
+
+/** The authority that issues certificates, and whether those who have one of its certificates will be let in. */
+const issuance = Effect.fnUntraced(function*(config: ControlPlaneConfig, where: Where) {
+  const { clientCa, issuanceCaCert, issuanceCaKey } = config
+  const key = signingKey(config)
+  if (issuanceCaCert === undefined || key === undefined) {
+    return [good(where("issuanceCaCert"), "no authority is given: hosts are neither enrolled nor renewed here")]
+  }
+  const { openIssuer } = yield* loadIssuer
+  const opened = yield* Effect.result(openIssuer(issuanceCaCert, key))
+  if (Result.isFailure(opened)) return [bad(where("issuanceCaCert"), opened.failure.message)]
+  const { authority } = opened.success
+  const trusted = yield* Effect.result(Effect.try({ try: () => readSmallFile(clientCa).toString(), catch: errorText }))
+  const certificates = Result.isSuccess(trusted) ? trusted.success.match(certificate) ?? [] : []
+  const isTrusted = certificates.some((text) => new X509Certificate(text).fingerprint256 === authority.fingerprint256)
+  return [
+    isTrusted
+      ? good(where("issuanceCaCert"), `${issuanceCaCert} issues certificates to hosts`)
+      : bad(where("clientCa"), `${clientCa} does not have ${issuanceCaCert}: hosts that enroll here would be refused`),
+    yield* period(authority.toString(), where("issuanceCaCert")),
+    ...(issuanceCaKey === undefined ? [] : yield* keyFile(issuanceCaKey, where("issuanceCaKey")))
+  ]
+})
+
+const certificate = /-----BEGIN CERTIFICATE-----[^-]+-----END CERTIFICATE-----/g
+
 /** The fleet file is fetched, and not judged: that is the program's work, at each poll. */
 const releases = Effect.fnUntraced(function*(at: string) {
   const { fetch, origin } = yield* ArtifactSource
@@ -63,6 +102,7 @@ export const check = Effect.fnUntraced(function*({ config, sourceOf }: Gathered<
     good("configuration", `listens on ${config.listen}, hosts are agent-<host>.${config.agentCnSuffix}`),
     ...yield* trust(config.trustFile, where("trustFile")),
     ...yield* identity(config, where),
+    ...yield* issuance(config, where),
     yield* writable(config.stateDir, where("stateDir")),
     yield* releases(where("releasesSource"))
   ]

@@ -11,7 +11,7 @@ import { decide, settle } from "./Decide.ts"
 import { Inbox, inboxCapacity, overQueue, replyTimeoutMs } from "./Inbox.ts"
 import type { Action, Answer, Input } from "./Input.ts"
 import { Journal } from "./Journal.ts"
-import type { Limits } from "./Limits.ts"
+import { defaultLimits, type Limits } from "./Limits.ts"
 import { makeMetrics, Metrics } from "./Metrics.ts"
 import type { Settings } from "./Settings.ts"
 import { ControlPlaneState, type State } from "./State.ts"
@@ -26,6 +26,7 @@ export const limitsOf = (settings: Settings["Service"]): Limits => ({
   leaseMs: millis(settings.leaseSecs),
   heartbeatMs: millis(settings.heartbeatSecs),
   recoveryGraceMs: millis(settings.recoveryGraceSecs),
+  silentMs: defaultLimits.silentMs,
   ...(settings.freshnessWindowSecs === undefined ? {} : { freshnessCeilingMs: millis(settings.freshnessWindowSecs) })
 })
 

@@ -7,6 +7,7 @@ import type { Change } from "../Reducer.ts"
 import type { HostSeen, LogEntry, LogRow } from "../Schema/ControlPlaneJournal.ts"
 import type { LogFields, LogLevel, LogTarget, ReasonedFields } from "../Schema/Logs.ts"
 import { splitRolloutId } from "../Schema/Primitives.ts"
+import { wasDeaf } from "./decide/InFlight.ts"
 import { foldRow } from "./Fold.ts"
 import { waits } from "./fold/Records.ts"
 import { Touched } from "./fold/Touched.ts"
@@ -151,7 +152,8 @@ export class Draft {
   /** The safety net: everything is looked at. */
   ticked(): void {
     this.markAll()
-    this.state = { ...this.state, lastPlanAt: this.now }
+    const heard = wasDeaf(this.state, this.now) ? { listeningSince: this.now } : {}
+    this.state = { ...this.state, ...heard, lastPlanAt: this.now }
   }
 
   /** Every channel: one may wait for another (channel edges). */
@@ -215,6 +217,7 @@ export class Draft {
       record: entry.record,
       lastSeq: entry.ledger.lastSeq,
       leasedAt: entry.leasedAt,
+      offeredUntil: entry.offeredUntil,
       overlay: entry.overlay
     })
   }

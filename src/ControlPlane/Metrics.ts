@@ -76,6 +76,12 @@ export function makeMetrics(clock: Clock.Clock) {
     "outcome",
     ["accepted", "refused"]
   )
+  const certificates = registry.counters(
+    "nixfleet_certificates_total",
+    "Certificates issued to hosts, by what was asked for.",
+    "request",
+    ["enroll", "renew"]
+  )
   const leases = registry.counters(
     "nixfleet_dispatches_total",
     "Dispatches handed to a poll, and those that came back without an acknowledgement.",
@@ -112,7 +118,10 @@ export function makeMetrics(clock: Clock.Clock) {
   const countRow = ({ entry }: LogRow): void => {
     if (entry.kind === "gate_decision") gates(entry.payload.gate)
     else if (entry.kind === "verify_outcome") artifacts(entry.payload.outcome)
-    else if (entry.kind === "plan_action") {
+    else if (entry.kind === "identity") {
+      if (entry.payload.fact === "CertificateIssued") certificates(entry.payload.issued.by.request)
+      else if (entry.payload.fact !== "NonceUsed") artifacts("accepted")
+    } else if (entry.kind === "plan_action") {
       if (entry.payload.action === "LeaseDispatch") leases("leased")
       else if (entry.payload.action === "ReleaseLease") leases(entry.payload.because)
     }

@@ -7,6 +7,7 @@
  * that of hashes: whatever decides or is shown sorts first (house rule 6).
  */
 import { Context, HashMap, type HashSet } from "effect"
+import type { PlannedOrder } from "../Rollout/Planner.ts"
 import type { FleetHost } from "../Schema/Artifacts.ts"
 import type {
   ChannelRecovery,
@@ -54,6 +55,8 @@ export interface HostInRollout {
   readonly ledger: Ledger
   /** First lease of the present attempt: fixes when its soak is due (D8). */
   readonly leasedAt?: Millis
+  /** End of the latest lease of the present attempt: whether the dispatch arrived is unknown until the host is heard later (D17). */
+  readonly offeredUntil?: Millis
   readonly overlay?: Overlay
 }
 
@@ -109,6 +112,7 @@ export interface PlannedManifest {
   /** Last moment at which it may be dispatched: it stays in force, but grows old (D14). */
   readonly freshUntil: Millis
   readonly plan: RolloutPlan
+  readonly order: PlannedOrder
 }
 
 /** An event that was sent back for those before it. */
@@ -163,8 +167,10 @@ export interface State {
   readonly missing: HashMap.HashMap<string, HashSet.HashSet<string>>
   /** Channels whose plan must be looked at before the next commit. Empty in every published state. */
   readonly dirty: ReadonlySet<string>
-  /** When the last plan ran, for `healthz`. Not durable. */
+  /** When the last tick came, for `healthz`, and to know whether hosts could be heard. Not durable. */
   readonly lastPlanAt?: Millis
+  /** Since when hosts can be heard without a pause. Not durable. */
+  readonly listeningSince?: Millis
 }
 
 export function emptyState(databaseId: string, limits: Limits = defaultLimits): State {

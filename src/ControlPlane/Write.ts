@@ -24,6 +24,7 @@ export type Write =
     readonly record: HostRecord
     readonly lastSeq: number
     readonly leasedAt: number | undefined
+    readonly offeredUntil: number | undefined
     readonly overlay: Overlay | undefined
   }
   | {

@@ -89,6 +89,13 @@ export const agentOptions = {
     false,
     "allow a control plane address that starts with http://"
   ),
+  evidenceKeyFile: withDefault(
+    "evidenceKeyFile",
+    "text",
+    absolutePath,
+    "/etc/ssh/ssh_host_ed25519_key.pub",
+    "OpenSSH public key with which compliance evidence of this host is signed"
+  ),
   healthChecksFile: withDefault(
     "healthChecksFile",
     "text",
@@ -179,6 +186,11 @@ export const agentOptions = {
     "sustainedFailureSecs",
     120,
     "how long an enforced probe must fail without a pass before the rollout fails here"
+  ),
+  inconclusiveSecs: secs(
+    "inconclusiveSecs",
+    600,
+    "how long a probe may be unable to run, holding the rollout, before that counts as a failure"
   ),
   probeResultSecs: secs("probeResultSecs", 300, "time between two reports of a probe whose status does not change"),
   retentionDays: withDefault(

@@ -7,8 +7,19 @@
  */
 import { Schema } from "effect"
 import { HostRecord, PendingRecord, ResolvedPolicy } from "./HostRecord.ts"
-import { EpochMillis, UInt32, UInt53 } from "./Primitives.ts"
+import { EpochMillis, UInt32, UInt53, WireId } from "./Primitives.ts"
 import { AgentEvent } from "./Wire.ts"
+
+/**
+ * What was wrong with the host just before the first switch of an attempt: what failed then is not the release's doing. What
+ * passed then, or could not be told, is not kept.
+ */
+export const Baseline = Schema.Struct({
+  /** `declaration`: hash of the check as it was; what is declared otherwise now is another probe. */
+  failed: Schema.Array(Schema.Struct({ probeName: WireId, declaration: Schema.String, reason: Schema.String })),
+  failedUnits: Schema.Array(Schema.String)
+})
+export type Baseline = typeof Baseline.Type
 
 /** The agent's own bookkeeping of one rollout, beside the record: it has no place on the control plane's mirror. */
 export const Bookkeeping = Schema.Struct({
@@ -19,7 +30,9 @@ export const Bookkeeping = Schema.Struct({
   /** Boots of the host in the present attempt while its activation was not settled (D11). */
   boots: Schema.optionalKey(UInt32),
   /** When the record reached its end, or was closed: starts its retention (D6). */
-  endedAt: Schema.optionalKey(EpochMillis)
+  endedAt: Schema.optionalKey(EpochMillis),
+  /** Absent: nothing was wrong, or nobody looked. */
+  baseline: Schema.optionalKey(Baseline)
 })
 export type Bookkeeping = typeof Bookkeeping.Type
 
@@ -48,6 +61,14 @@ export const Fact = Schema.Union([
 ])
 export type Fact = typeof Fact.Type
 
+/** What only this journal knows of the probes of a soak. */
+export const ProbeFact = Schema.Union([
+  Schema.Struct({ kind: Schema.Literal("Inconclusive"), probeName: WireId, since: EpochMillis, reason: Schema.String }),
+  Schema.Struct({ kind: Schema.Literal("Conclusive"), probeName: WireId }),
+  Schema.Struct({ kind: Schema.Literal("Excused"), probes: Schema.Array(WireId) })
+])
+export type ProbeFact = typeof ProbeFact.Type
+
 /** An event as it is in memory, times in epoch milliseconds; the wire's form is made when it travels. */
 const event = Schema.toType(AgentEvent)
 
@@ -65,10 +86,22 @@ export const Learned = Schema.TaggedStruct("Learned", { fact: Fact })
 export const RollbackStarted = Schema.TaggedStruct("RollbackStarted", {})
 /** The host was booted while the activation was not settled (D11). */
 export const Booted = Schema.TaggedStruct("Booted", {})
+/** In the same commit as ActivationStarted: the agent may not outlive the switch. */
+export const BaselineTaken = Schema.TaggedStruct("BaselineTaken", { baseline: Baseline })
+export const ProbeLearned = Schema.TaggedStruct("ProbeLearned", { fact: ProbeFact })
 /** Stands for all older rows of its rollout, which retention removed (D6). */
 export const Summarised = Schema.TaggedStruct("Summarised", { record: HostRecord, bookkeeping: Bookkeeping })
 
-export const Entry = Schema.Union([Opened, Stepped, Learned, RollbackStarted, Booted, Summarised])
+export const Entry = Schema.Union([
+  Opened,
+  Stepped,
+  Learned,
+  RollbackStarted,
+  Booted,
+  BaselineTaken,
+  ProbeLearned,
+  Summarised
+])
 export type Entry = typeof Entry.Type
 export type Opened = typeof Opened.Type
 

@@ -93,6 +93,19 @@ export const JournalStatus = Schema.Struct({
 })
 export type JournalStatus = typeof JournalStatus.Type
 
+/** What takes the host back when the agent is gone (D11). */
+export const GuardStatus = Schema.Struct({
+  state: Schema.Literals(["armed", "fired"]),
+  rolloutId: Schema.String,
+  /** Where it takes the host back to. */
+  closure: Schema.String,
+  /** Armed: when it fires, if the agent gives no sign of life. */
+  until: Schema.optionalKey(Timestamp),
+  /** Armed, but its process is gone; fired, and its work is done. */
+  ended: Schema.Boolean
+})
+export type GuardStatus = typeof GuardStatus.Type
+
 export const AgentStatus = Schema.Struct({
   schemaVersion: Schema.Literal(1),
   at: Timestamp,
@@ -108,6 +121,8 @@ export const AgentStatus = Schema.Struct({
     /** The last one that converged here: where a rollback goes. */
     lastConverged: Schema.optionalKey(Schema.String)
   }),
+  /** Absent when there is none, or when it cannot be read. */
+  guard: Schema.optionalKey(GuardStatus),
   /** Absent when no agent ever ran on this state directory. */
   journal: Schema.optionalKey(JournalStatus)
 })

@@ -26,7 +26,9 @@ export const RolloutPlan = Schema.Struct({
   hosts: Schema.Record(Schema.String, PlannedHost),
   /** Soak of each wave, milliseconds; its length is the number of waves. */
   soakMs: Schema.Array(UInt53),
-  onHealthFailure: OnHealthFailure
+  onHealthFailure: OnHealthFailure,
+  /** `healthGate.systemdFailedUnits.max` of the policy, which the hosts keep to; absent where there is none. */
+  maxFailedUnits: optional(UInt32)
 })
 export type RolloutPlan = typeof RolloutPlan.Type
 
@@ -110,14 +112,23 @@ export type ChannelRecovery = typeof ChannelRecovery.Type
 
 /** What the planner and the dispatch queue did (control-plane.md §6.1), tagged by `action`. Enough to do it again. */
 export const PlanAction = Schema.Union([
-  /** A verified manifest whose rollout has no record; every planned host begins attempt 1. */
-  Schema.Struct({ action: Schema.Literal("OpenRollout"), rollout: RolloutRecord, plan: RolloutPlan }),
+  /**
+   * A verified manifest whose rollout has no record; every planned host begins attempt 1. `carried` hosts, if any, go over from
+   * an older rollout as converged (C-W17).
+   */
+  Schema.Struct({
+    action: Schema.Literal("OpenRollout"),
+    rollout: RolloutRecord,
+    plan: RolloutPlan,
+    carried: optional(Schema.Array(Schema.String))
+  }),
   /** The same id again, with other targets or after it was superseded (D7): `restarted` hosts begin a new attempt. */
   Schema.Struct({
     action: Schema.Literal("ReopenRollout"),
     rollout: RolloutRecord,
     plan: RolloutPlan,
-    restarted: Schema.Array(Schema.String)
+    restarted: Schema.Array(Schema.String),
+    carried: optional(Schema.Array(Schema.String))
   }),
   /** The same targets in other bytes (signed again), or in force again: the channel's current rollout. */
   Schema.Struct({
@@ -157,7 +168,10 @@ export const Effect = Schema.Union([
   Schema.Struct({ effect: Schema.Literal("OverlayEnded"), because: Schema.String }),
   /** The agent's digest says the same as the record (D6). */
   Schema.Struct({ effect: Schema.Literal("Confirmed") }),
-  /** The agent is ahead of a database that was wiped: its record here begins `attempt`, and its numbers go on (D6, D7). */
+  /**
+   * The agent is ahead of a database that was wiped, or has lost the journal of its attempt: its record here begins `attempt`,
+   * and its numbers go on (D6, D7).
+   */
   Schema.Struct({ effect: Schema.Literal("AttemptFollowed"), attempt: UInt32 }),
   /** The agent could not take its dispatch (D8). */
   Schema.Struct({ effect: Schema.Literal("Rejected"), backoff: RejectionBackoff })

@@ -24,7 +24,9 @@ export const ResolvedPolicy = Schema.Struct({
   soakMs: UInt53,
   sustainedFailureMs: UInt53,
   /** What exit 4 (the target runs, some of its units do not) means; absent = `fail` (D11, house rule 8). */
-  onDegraded: Schema.optionalKey(Schema.Literals(["soak", "fail"]))
+  onDegraded: Schema.optionalKey(Schema.Literals(["soak", "fail"])),
+  /** Units that may fail beyond those that had failed before the switch; absent = the policy has no such gate. */
+  maxFailedUnits: Schema.optionalKey(UInt32)
 })
 export type ResolvedPolicy = typeof ResolvedPolicy.Type
 
@@ -83,7 +85,16 @@ export const DeferredRecord = Schema.Struct({
   deferredAt: EpochMillis,
   component: Schema.String
 })
-export const SoakingRecord = Schema.Struct({ state: Schema.Literal("Soaking"), ...soaked })
+export const SoakingRecord = Schema.Struct({
+  state: Schema.Literal("Soaking"),
+  ...soaked,
+  /** Probes that cannot be run: since when, and why. They hold a convergence and fail nothing. Agent only. */
+  inconclusive: Schema.optionalKey(
+    Schema.Record(Schema.String, Schema.Struct({ since: EpochMillis, reason: Schema.String }))
+  ),
+  /** Probes that failed before the switch already: until they pass they hold a convergence and fail nothing. Agent only. */
+  excused: Schema.optionalKey(Schema.Array(Schema.String))
+})
 export const ConvergedRecord = Schema.Struct({
   state: Schema.Literal("Converged"),
   ...soaked,

@@ -24,6 +24,9 @@ export const reasons = {
   "rollback-waits": "the last rollback failed and the next one waits",
   "running-closure-unknown": "what runs on the host could not be read",
   "switch-unread": "the result of a switch was not read yet",
+  // The agent's probes
+  "probe-failed-before": "the probe failed before the switch already, so going back could not help",
+  "probe-inconclusive": "the probe could not be run, which says nothing about the release",
   // The agent's activation
   "fetch-failed": "the closure cannot be fetched now, and is tried again",
   "guard-acts": "a guard that has fired is still taking the host back",
@@ -172,6 +175,7 @@ export const reasons = {
   "switch-not-ended": "a switch that should not go on could not be ended",
   // Differences and answers that the other end brings
   "digest-differs": "the agent's digest differs from the record here",
+  "journal-replaced": "the host has a new journal, which does not know the rollout that is under way there",
   "reason-unknown": "the other end gave a reason that this program does not know",
   // Process (D18)
   "log-lines-lost": "nobody read the log fast enough",

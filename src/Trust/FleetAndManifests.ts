@@ -171,9 +171,11 @@ export function resolvePolicy(
   const policy = fleet.rolloutPolicies[name]!
   const resolved = Object.hasOwn(fleet.waves, channel) ? fleet.waves[channel]![waveIndex] : undefined
   const wave = resolved ?? policy.waves[waveIndex]
+  const gate = policy.healthGate.systemdFailedUnits
   return {
     onHealthFailure: policy.onHealthFailure,
     soakMs: wave === undefined ? fallbackSoakMs : soakMs(wave),
-    sustainedFailureMs
+    sustainedFailureMs,
+    ...(gate === undefined ? {} : { maxFailedUnits: gate.max })
   }
 }

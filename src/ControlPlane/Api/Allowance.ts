@@ -62,6 +62,20 @@ export const eventBytes: AllowanceRule = { burst: 33_554_432, perSecond: 16_384 
 export const eventOverheadBytes = 512
 /** Every other request of one host: it polls and beats a few times a minute, and reads its manifest with each dispatch. */
 export const otherRequests: AllowanceRule = { burst: 240, perSecond: 4 }
+/**
+ * What a share is counted by: an IPv4 address, or the network of an IPv6 one (its first 64 bits), because whoever has one of its
+ * addresses has them all.
+ */
+export function networkOf(address: string): string {
+  if (!address.includes(":") || address.includes(".")) return address
+  const [before = "", after] = address.split("::")
+  const groups = before === "" ? [] : before.split(":")
+  if (after === undefined) return groups.slice(0, 4).join(":")
+  const following = after === "" ? [] : after.split(":")
+  const zeros = Array.from({ length: Math.max(0, 8 - groups.length - following.length) }, () => "0")
+  return [...groups, ...zeros, ...following].slice(0, 4).join(":")
+}
+
 /** Enrollments that one address asks for: a rack behind one address at once, then one after another. */
 export const enrollmentsOfAddress: AllowanceRule = { burst: 60, perSecond: 1 }
 /** Enrollments that all ask for together. A flood keeps honest hosts waiting, and never the rest of the fleet. */

@@ -24,6 +24,7 @@ import {
   eventOverheadBytes,
   type Grant,
   makeAllowance,
+  networkOf,
   otherRequests,
   overAllowanceRetryAfterSeconds,
   refusalLines,
@@ -162,13 +163,21 @@ const shownLength = 500
 
 const named = ({ method, path }: ExchangeRequest): string => `${method} ${path}`.slice(0, shownLength)
 
+interface Told {
+  readonly detail: string
+  readonly request?: string
+  readonly status?: number
+  /** Of whoever shows no certificate. These share one allowance: nobody runs out of addresses. */
+  readonly address?: string
+}
+
 /** One line about a request that was not served; a peer that goes on and on is told of now and then, with the count. */
 const note = (
   door: Door,
   peer: string,
   reason: string,
   message: string,
-  { detail, request, status }: { readonly detail: string; readonly request?: string; readonly status?: number }
+  { address, detail, request, status }: Told
 ): Effect.Effect<void> =>
   Effect.flatMap(Clock.currentTimeMillis, (now) => {
     const { granted, refused } = door.lines(`${peer} ${reason}`, 1, now)
@@ -176,6 +185,7 @@ const note = (
       reason: knownReason(reason),
       detail: detail.slice(0, shownLength),
       peer,
+      address,
       request,
       status,
       suppressed: refused === 0 ? undefined : refused
@@ -211,10 +221,6 @@ const within = ({ granted }: Grant, name: string): Refusal | undefined =>
 const checkAnonymous = (door: Door, address: string, now: Millis): Refusal | undefined =>
   within(door.enrollmentsOfAddress(networkOf(address), 1, now), `enroll from ${address}`) ??
     within(door.enrollmentsOfAll("", 1, now), "enroll from anywhere")
-
-/** Who has one IPv6 address has a whole network of them. */
-const networkOf = (address: string): string =>
-  address.includes(":") && !address.includes(".") ? address.split(":").slice(0, 4).join(":") : address
 
 const handle = Effect.fnUntraced(function*(
   api: Api,
@@ -276,7 +282,8 @@ export function makeHandler(api: Api): ExchangeHandler {
   return (request, peer, address = "") =>
     handle(api, door, request, peer, address).pipe(
       Effect.catchTag("Refusal", (refusal) =>
-        note(door, peer?.commonName ?? address, refusal.reason, "a request was refused", {
+        note(door, peer?.commonName ?? "", refusal.reason, "a request was refused", {
+          ...(peer === undefined ? { address } : {}),
           detail: refusal.detail,
           request: named(request),
           status: refusal.status

@@ -13,6 +13,7 @@ import type { Draft } from "../Draft.ts"
 import { sustainedFailureMs } from "../fold/Policy.ts"
 import type { ArtifactRefused, Verified, VerifiedArtifacts } from "../Input.ts"
 import { at, type PlannedManifest } from "../State.ts"
+import { orderOf } from "./Order.ts"
 
 export function decideArtifacts(draft: Draft, artifacts: VerifiedArtifacts): void {
   const previous = draft.state.artifacts
@@ -77,9 +78,18 @@ function plannedManifest(
       value.hostSet.map(({ hostname, targetClosure, waveIndex }) => [hostname, { wave: waveIndex, targetClosure }])
     ),
     soakMs: soaks(fleet, value),
-    onHealthFailure: policy.onHealthFailure
+    onHealthFailure: policy.onHealthFailure,
+    ...(policy.maxFailedUnits === undefined ? {} : { maxFailedUnits: policy.maxFailedUnits })
   }
-  return { rolloutId, targetRef: value.channelRef, signedAt, manifestHash: hash, freshUntil, plan }
+  return {
+    rolloutId,
+    targetRef: value.channelRef,
+    signedAt,
+    manifestHash: hash,
+    freshUntil,
+    plan,
+    order: orderOf(fleet, value)
+  }
 }
 
 /** One soak for each declared wave, and for each wave that a host is in. */

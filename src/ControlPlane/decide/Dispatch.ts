@@ -1,11 +1,13 @@
 /** Polls and leases (D8, D9): who waits, what a poll that ended gives back, what is over. */
 import { HashMap } from "effect"
+import { budgetGate, Flights } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
 import { isRevoked } from "../Identities.ts"
 import type { Parked, Unparked } from "../Input.ts"
 import { at, sorted } from "../State.ts"
+import { inFlightOf } from "./InFlight.ts"
 import { offer } from "./Offer.ts"
 
 /** One poll a host, the newest wins: an older one is a connection that its agent has given up. */
@@ -20,8 +22,13 @@ export function decideParked(draft: Draft, { capabilities, host, issuedAt, until
   const row = at(draft.state.queue, host)
   if (row === undefined || row.lease !== undefined) return
   const { channel } = splitRolloutId(row.rolloutId)
-  if (draft.state.dirty.has(channel) || offer(draft, row) !== undefined) draft.mark(channel)
-  else draft.judge(host, undefined)
+  if (draft.state.dirty.has(channel)) return
+  // Whatever frees a place in a budget marks its channels: ten thousand hosts that wait for one count nothing.
+  const known = at(draft.state.verdicts, host)
+  if (known?.gate === budgetGate && known.rolloutId === row.rolloutId) return
+  const hold = offer(draft, row, new Flights((name) => inFlightOf(draft.state, draft.now, name)))
+  if (hold === undefined) draft.judge(host, undefined)
+  else draft.mark(channel)
 }
 
 /** A poll that was aborted gives its place, or the lease that was never written, back (D8). */
@@ -82,5 +89,6 @@ function release(draft: Draft, row: DispatchRow, because: "expired" | "aborted")
     rollout: rolloutId,
     reason: because === "expired" ? "lease-expired" : "poll-aborted"
   })
-  draft.mark(splitRolloutId(rolloutId).channel)
+  // Hosts of other channels may share a budget with this one.
+  draft.markAll()
 }

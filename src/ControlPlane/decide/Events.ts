@@ -94,8 +94,8 @@ function isAhead({ record }: HostInRollout, { plan }: RolloutEntry, event: Agent
     event.attempt <= attemptLimit && plannedHost(plan, record.hostname) !== undefined
 }
 
-/** States that may open or close a gate of other hosts; the way there opens none (W6, D20). */
-const moveGates: ReadonlySet<HostStateName> = new Set(["Converged", "Failed", "Reverted"])
+/** States that may open or close a gate of other hosts; the way there opens none (W6, D20). A deferral frees its place in budgets. */
+const moveGates: ReadonlySet<HostStateName> = new Set(["Converged", "Deferred", "Failed", "Reverted"])
 
 /** Plans anew what the event may have changed for others; what only time changes is the tick's. */
 function told(

@@ -4,6 +4,7 @@
  */
 import { Schema, Struct } from "effect"
 import { HostSeen, type Quarantine, type RejectionBackoff } from "../../Schema/ControlPlaneJournal.ts"
+import type { ActivatingRecord, DeferredRecord, HostRecord, SoakingRecord } from "../../Schema/HostRecord.ts"
 import { RolloutId, splitRolloutId } from "../../Schema/Primitives.ts"
 import { knownReason } from "../../Schema/Reasons.ts"
 import {
@@ -53,6 +54,7 @@ export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: Heart
   tellHold(draft, host, known?.held, seen.held)
   draft.hear(seen, isStale(entry?.seenStoredAt, draft.now) || saysMore(known, seen))
   for (const digest of seen.digests) noteDigest(draft, host, digest)
+  followNewJournal(draft, heartbeat, known)
   const keepsJournal = capabilities.has("journal")
   const snapshots = keepsJournal ? [] : snapshotsFor(draft.state, host, known, heartbeat)
   if (!keepsJournal) inferFromHeartbeat(draft, heartbeat)
@@ -178,6 +180,45 @@ function wentElsewhere(draft: Draft, { record }: HostInRollout, digest: RolloutD
     closure: digest.target_closure
   })
   draft.markAll()
+}
+
+/** How many journals of one host may tell one record: a host that loses each of them would be switched for ever. */
+const journalLimit = 3
+
+/**
+ * The journal that accepted this attempt is gone (reset, or lost with its disk), and the present one has never heard of it:
+ * nobody will end it, so that the host owes the next attempt (D2, D7). It soaks without a switch where the target runs already
+ * (D10). A heartbeat that only crossed a dispatch or an acknowledgement begins nothing: it is of the journal that tells the
+ * record, or was written before the acknowledgement.
+ */
+function followNewJournal(draft: Draft, heartbeat: HeartbeatRequest, known: HostSeen | undefined): void {
+  const { digests, hostname, journal_id: journalId } = heartbeat
+  const rolloutId = currentRolloutOf(draft.state, hostname)
+  const entry = rolloutId === undefined ? undefined : hostIn(draft.state, rolloutId, hostname)
+  if (rolloutId === undefined || entry === undefined || !isUnderWay(entry.record)) return
+  if (journalId === undefined || digests === undefined || heartbeat.at <= entry.record.dispatchAckedAt) return
+  if (digests.some((digest) => digest.rollout_id === rolloutId)) return
+  const tellers = new Set(entry.ledger.seen.map((received) => received.journalId))
+  if (tellers.has(journalId)) return
+  const { attempt } = entry.record
+  const about = { hostname, rollout: rolloutId, attempt, reason: "journal-replaced" } as const
+  if (tellers.size >= journalLimit || attempt >= attemptLimit) {
+    if (known?.journalId === journalId) return
+    draft.log("heartbeat", "warn", "the host loses one journal after the other; it is not dispatched again", about)
+    return
+  }
+  draft.record({ host: hostname, rolloutId }, {
+    kind: "effect",
+    payload: { effect: "AttemptFollowed", attempt: attempt + 1 }
+  })
+  draft.log("heartbeat", "warn", "the host's journal does not know its rollout; it is dispatched again", about)
+  draft.markAll()
+}
+
+/** Accepted by the host, whose own word alone ends it. */
+function isUnderWay(record: HostRecord): record is ActivatingRecord | DeferredRecord | SoakingRecord {
+  const { closedAt, state } = record
+  return closedAt === undefined && (state === "Activating" || state === "Deferred" || state === "Soaking")
 }
 
 /**

@@ -1,8 +1,8 @@
 /**
  * The last step of a dispatch (D6, D7, D8, D10): what only concerns this one host is asked, and its poll gets the lease. Asked
- * again at each offer; the rollout's gates are the plan's.
+ * again at each offer, and so are its budgets, whose places are taken here (D17); the other gates are the plan's.
  */
-import type { Blocked } from "../../Rollout/Planner.ts"
+import { type Blocked, disruptionBudget, type Flights } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { lastMillis, splitRolloutId } from "../../Schema/Primitives.ts"
 import type { DispatchResponse } from "../../Schema/Wire.ts"
@@ -11,6 +11,7 @@ import { soakMsOf } from "../fold/Policy.ts"
 import type { Capabilities } from "../Input.ts"
 import { at, currentRolloutOf, hostIn, type HostVerdict, type Waiter } from "../State.ts"
 import { isPaused } from "./Heartbeats.ts"
+import { onItsWay } from "./InFlight.ts"
 
 /** A time that no calendar holds comes from a host whose clock is wrong: it is nobody's earliest. */
 export function verdictOf(
@@ -21,13 +22,23 @@ export function verdictOf(
   return { rolloutId, gate, because, clearedBy, ...known }
 }
 
-/** Leases a queued dispatch to its host's poll; answers why not when something is in the way. */
-export function offer(draft: Draft, row: DispatchRow): HostVerdict | undefined {
+/**
+ * Leases a queued dispatch to its host's poll; answers why not when something is in the way. `flights` counts who is in flight
+ * for all offers of one batch.
+ */
+export function offer(draft: Draft, row: DispatchRow, flights: Flights): HostVerdict | undefined {
   const waiter = at(draft.state.parked, row.host)
   const capabilities = waiter?.capabilities ?? new Set(at(draft.state.hosts, row.host)?.seen?.capabilities)
   const hold = holdOf(draft, row, capabilities)
   if (hold !== undefined) return verdictOf(row.rolloutId, hold)
-  if (waiter !== undefined) lease(draft, row, waiter)
+  const { host, rolloutId } = row
+  const budgets = draft.state.manifests.get(splitRolloutId(rolloutId).channel)?.order.budgets.get(host) ?? []
+  const verdict = disruptionBudget({ budgets, flights, hostname: host, leased: false, now: draft.now })
+  if (!verdict.pass) return verdictOf(rolloutId, verdict)
+  if (waiter !== undefined) {
+    lease(draft, row, waiter)
+    flights.add(budgets, { hostname: host, rolloutId, ...onItsWay(draft.now + draft.state.limits.leaseMs) })
+  }
   return undefined
 }
 

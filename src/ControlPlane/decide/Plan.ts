@@ -2,15 +2,14 @@
  * The end of a batch: channels that something happened to are planned, and what may go out is leased to polls that wait for
  * it, all in the batch's own commit (D8, D17; walk "A plan and a wake-up").
  */
-import { type ChannelView, plan, type PlanAction, type PlanView, type QuarantineView } from "../../Rollout/Planner.ts"
+import { Flights, plan, type PlanAction } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
-import { effectiveRecord } from "../Effective.ts"
-import { at, type HostVerdict, type State, waitingIn } from "../State.ts"
-import { beginRecovery } from "./Artifacts.ts"
+import { at, type HostVerdict, plannedHost, type State, waitingIn } from "../State.ts"
+import { inFlightOf } from "./InFlight.ts"
 import { offer, verdictOf } from "./Offer.ts"
-import { missingHosts } from "./Recovery.ts"
+import { viewOf } from "./PlanView.ts"
 
 /**
  * Plans the dirty channels and leases what they may dispatch. Costs the hosts of these channels (and the quarantine), whatever
@@ -26,11 +25,13 @@ export function settle(draft: Draft): void {
   for (const { hostname, rolloutId, verdict } of planned.verdicts) waiting.set(hostname, verdictOf(rolloutId, verdict))
   const inScope = new Set(channels)
   const isInScope = (rolloutId: string) => inScope.has(splitRolloutId(rolloutId).channel)
-  for (const host of waitingIn(draft.state, channels)) {
-    const row = at(draft.state.queue, host)
-    if (row === undefined || row.lease !== undefined || !isInScope(row.rolloutId)) continue
-    const hold = offer(draft, row)
-    if (hold !== undefined) waiting.set(host, hold)
+  // Counted once more, since the plan's own actions may have freed places; and what is leased here takes its own at once.
+  const flights = new Flights((host) => inFlightOf(draft.state, draft.now, host))
+  for (const row of inOrder(draft.state, channels)) {
+    if (!isInScope(row.rolloutId)) continue
+    const hold = offer(draft, row, flights)
+    if (hold === undefined) waiting.delete(row.host)
+    else waiting.set(row.host, hold)
   }
   for (const host of waitingIn(draft.state, channels)) {
     const over = at(draft.state.verdicts, host)
@@ -40,79 +41,30 @@ export function settle(draft: Draft): void {
   for (const channel of channels) draft.forgetIdle(channel)
 }
 
-function viewOf(draft: Draft, channels: ReadonlyArray<string>): PlanView {
-  const { now } = draft
-  return {
-    now,
-    channels: channels.map((channel) => channelView(draft, channel)),
-    rolloutOf: (rolloutId) => {
-      const rollout = at(draft.state.rollouts, rolloutId)
-      return rollout === undefined ? undefined : {
-        record: rollout.record,
-        plan: rollout.plan,
-        recordOf: (hostname) => {
-          const entry = at(rollout.hosts, hostname)
-          return entry === undefined ? undefined : effectiveRecord(entry, rollout.plan)
-        },
-        alwaysDeclares: (hostname) => at(draft.state.hosts, hostname)?.seen?.capabilities.includes("journal") ?? true
-      }
-    },
-    dispatchOf: (hostname) => standingDispatch(draft.state, hostname),
-    quarantine: quarantineView(draft.state)
+/** What is queued and not leased, in the order in which hosts go: by wave, then name (D17). */
+function inOrder(state: State, channels: ReadonlyArray<string>): ReadonlyArray<DispatchRow> {
+  const waveOf = ({ host, rolloutId }: DispatchRow) => {
+    const rollout = at(state.rollouts, rolloutId)
+    return rollout === undefined ? 0 : plannedHost(rollout.plan, host)?.wave ?? 0
   }
-}
-
-/** A row of a rollout that is not in force any more goes in this very pass: it must not keep its successor's out. */
-function standingDispatch({ manifests, queue }: State, hostname: string): DispatchRow | undefined {
-  const row = at(queue, hostname)
-  const inForce = row === undefined ? undefined : manifests.get(splitRolloutId(row.rolloutId).channel)?.rolloutId
-  return row?.rolloutId === inForce ? row : undefined
-}
-
-/** Recovery ends here when nobody is missing any more, or the grace is over (D6). */
-function channelView(draft: Draft, channel: string): ChannelView {
-  const entry = at(draft.state.channels, channel)
-  const manifest = draft.state.manifests.get(channel)
-  const view = {
-    channel,
-    ...(manifest === undefined ? {} : { manifest }),
-    ...(entry?.current === undefined ? {} : { current: entry.current })
-  }
-  if (entry?.recovery === undefined || manifest === undefined) return view
-  const missing = missingHosts(draft.state, manifest)
-  // More left than the grace lasts: the clock was set back, and nobody knows how much it is. It begins anew.
-  if (missing.length > 0 && entry.recovery.until - draft.now > draft.state.limits.recoveryGraceMs) {
-    beginRecovery(draft, channel)
-  }
-  const until = at(draft.state.channels, channel)?.recovery?.until ?? entry.recovery.until
-  if (missing.length > 0 && draft.now < until) {
-    draft.awaits(channel, missing)
-    return { ...view, recovering: { untilAt: until, missingHosts: missing } }
-  }
-  const because = missing.length === 0 ? "every host was heard" : `the grace is over; silent: ${missing.length}`
-  draft.record({}, { kind: "plan_action", payload: { action: "EndRecovery", channel, because } })
-  draft.log("cp_reducer", "info", "the channel dispatches again", { channel, detail: because })
-  return view
-}
-
-function quarantineView({ quarantine }: State): QuarantineView {
-  return {
-    rollouts: new Map(
-      [...Map.groupBy(quarantine, ({ channel, ref }) => `${channel}@${ref}`)]
-        .map(([rolloutId, found]) => [rolloutId, new Set(found.map(({ closure }) => closure))])
-    ),
-    closures: new Set(quarantine.map(({ closure }) => closure))
-  }
+  return waitingIn(state, channels)
+    .flatMap((host) => {
+      const row = at(state.queue, host)
+      return row === undefined || row.lease !== undefined ? [] : [{ row, wave: waveOf(row) }]
+    })
+    // Stable: hosts of one wave stay in the order of their names.
+    .toSorted((a, b) => a.wave - b.wave)
+    .map(({ row }) => row)
 }
 
 function carryOut(draft: Draft, action: PlanAction): void {
   switch (action._tag) {
     case "Open":
     case "Reopen": {
-      const { rollout } = action
+      const { carried, rollout } = action
       const manifest = draft.state.manifests.get(rollout.channel)
       if (manifest === undefined) return
-      const opened = { rollout, plan: manifest.plan }
+      const opened = { rollout, plan: manifest.plan, ...(carried.length === 0 ? {} : { carried }) }
       draft.record({ rolloutId: rollout.rolloutId }, {
         kind: "plan_action",
         payload: action._tag === "Open"
@@ -146,7 +98,6 @@ function carryOut(draft: Draft, action: PlanAction): void {
       if (event.kind === "WaveAdvanced") {
         draft.log("cp_reducer", "info", "a wave is complete", { rollout: rolloutId, wave: event.fromWave })
       } else draft.log("cp_reducer", "info", "a rollout is complete", { rollout: rolloutId })
-      // A channel may wait for this one (channel edges): planned in the next batch, at the latest on the tick.
       return
     }
     case "Dispatch": {

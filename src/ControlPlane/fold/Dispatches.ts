@@ -19,7 +19,7 @@ export function foldDispatchAction(state: State, action: DispatchAction, touched
     case "LeaseDispatch":
       return leased(putDispatch(state, action.row, touched), action.row, touched)
     case "ReleaseLease":
-      return released(state, action.host, action.deliveryId, touched)
+      return released(state, action, touched)
     case "RevokeDispatch":
       return dropDispatch(state, action.host, touched)
   }
@@ -48,21 +48,30 @@ export function dropDispatchesOf(state: State, rolloutId: string, touched: Touch
   return next
 }
 
-/** The first lease of an attempt fixes when it was dispatched and when its soak is due (D8). */
+/** The first lease of an attempt fixes when it was dispatched and when its soak is due (D8); each says until when it lasts. */
 function leased(state: State, row: DispatchRow, touched: Touched): State {
   const counted = { ...state, nextDelivery: state.nextDelivery + 1 }
   const entry = hostIn(state, row.rolloutId, row.host)
   const { lease, soakDueAt } = row
-  if (entry === undefined || entry.leasedAt !== undefined || lease === undefined || soakDueAt === undefined) {
-    return counted
-  }
-  const { leasedAt } = lease
-  const record = { ...entry.record, dispatchedAt: leasedAt, soakDueAt }
-  return putHost(counted, row.rolloutId, row.host, { ...entry, record, leasedAt }, touched)
+  if (entry === undefined || lease === undefined || soakDueAt === undefined) return counted
+  const { expiresAt: offeredUntil, leasedAt } = lease
+  const offered = entry.leasedAt !== undefined
+    ? { ...entry, offeredUntil }
+    : { ...entry, record: { ...entry.record, dispatchedAt: leasedAt, soakDueAt }, leasedAt, offeredUntil }
+  return putHost(counted, row.rolloutId, row.host, offered, touched)
 }
 
-function released(state: State, host: string, deliveryId: string, touched: Touched): State {
+/** A poll that was aborted never got its answer: the host cannot know of it, and takes no place in its budgets (D17). */
+function released(
+  state: State,
+  { because, deliveryId, host }: Extract<DispatchAction, { action: "ReleaseLease" }>,
+  touched: Touched
+): State {
   const row = at(state.queue, host)
   if (row?.lease?.deliveryId !== deliveryId) return state
-  return putDispatch(state, omit(row, ["lease"]), touched)
+  const next = putDispatch(state, omit(row, ["lease"]), touched)
+  const entry = hostIn(state, row.rolloutId, host)
+  return because === "expired" || entry === undefined
+    ? next
+    : putHost(next, row.rolloutId, host, omit(entry, ["offeredUntil"]), touched)
 }

@@ -16,7 +16,13 @@ export function soakMsOf(plan: RolloutPlan, host: string): number {
 
 /** The policy frozen with the rollout, as this host has it (D14). */
 export function policyOf(plan: RolloutPlan, host: string): ResolvedPolicy {
-  return { onHealthFailure: plan.onHealthFailure, soakMs: soakMsOf(plan, host), sustainedFailureMs }
+  const { maxFailedUnits, onHealthFailure } = plan
+  return {
+    onHealthFailure,
+    soakMs: soakMsOf(plan, host),
+    sustainedFailureMs,
+    ...(maxFailedUnits === undefined ? {} : { maxFailedUnits })
+  }
 }
 
 /** The host machine on the mirror: every event is a remote fact (D12). */

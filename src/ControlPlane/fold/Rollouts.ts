@@ -2,11 +2,13 @@
 import { HashMap } from "effect"
 import { learn, newPending } from "../../Rollout/Host.ts"
 import { omit } from "../../Rollout/host/Model.ts"
+import { carriedOver } from "../../Rollout/Planner.ts"
 import { isLive, type RolloutEvent, step } from "../../Rollout/Rollout.ts"
 import type { LogRow, PlanAction, RolloutHappening, RolloutPlan } from "../../Schema/ControlPlaneJournal.ts"
-import type { PendingRecord, RolloutRecord } from "../../Schema/HostRecord.ts"
+import type { ConvergedRecord, HostRecord, PendingRecord, RolloutRecord } from "../../Schema/HostRecord.ts"
 import type { HostStateName } from "../../Schema/Wire.ts"
 import { at, type ChannelEntry, type HostInRollout, plannedHost, type RolloutEntry, type State } from "../State.ts"
+import { convergedRecord } from "./Carried.ts"
 import { dropDispatch, dropDispatchesOf } from "./Dispatches.ts"
 import { soakMsOf } from "./Policy.ts"
 import { indexHosts, leftOut, putRollout, putRolloutRecord } from "./Records.ts"
@@ -20,9 +22,16 @@ type RolloutAction = Exclude<
 export function foldRolloutAction(state: State, action: RolloutAction, now: number, touched: Touched): State {
   switch (action.action) {
     case "OpenRollout":
-      return opened(state, action.rollout, action.plan, now, touched)
+      return opened(state, action.rollout, action.plan, new Set(action.carried), now, touched)
     case "ReopenRollout":
-      return reopened(state, action.rollout, action.plan, new Set(action.restarted), now, touched)
+      return reopened(
+        state,
+        action.rollout,
+        action.plan,
+        { restarted: new Set(action.restarted), carried: new Set(action.carried) },
+        now,
+        touched
+      )
     case "RefreshRollout": {
       const rollout = at(state.rollouts, action.rolloutId)
       if (rollout === undefined) return state
@@ -88,10 +97,17 @@ function moved(state: State, rolloutId: string, event: RolloutEvent, touched: To
   return isLive(result.record.state) ? next : dropDispatchesOf(next, rolloutId, touched)
 }
 
-function opened(state: State, record: RolloutRecord, plan: RolloutPlan, now: number, touched: Touched): State {
+function opened(
+  state: State,
+  record: RolloutRecord,
+  plan: RolloutPlan,
+  carried: ReadonlySet<string>,
+  now: number,
+  touched: Touched
+): State {
   const names = Object.keys(plan.hosts).toSorted()
   const hosts = HashMap.fromIterable(
-    names.map((host) => [host, freshHost(pending(record, plan, host, 1, now))] as const)
+    names.map((host) => [host, freshHost(begun(state, carried, pending(record, plan, host, 1, now)))] as const)
   )
   // What an older rollout has queued for these hosts is not theirs any more: at most one dispatch a host.
   const cleared = names.reduce((next, host) => dropDispatch(next, host, touched), state)
@@ -104,12 +120,12 @@ function reopened(
   state: State,
   record: RolloutRecord,
   plan: RolloutPlan,
-  restarted: ReadonlySet<string>,
+  { carried, restarted }: { readonly carried: ReadonlySet<string>; readonly restarted: ReadonlySet<string> },
   now: number,
   touched: Touched
 ): State {
   const previous = at(state.rollouts, record.rolloutId)
-  if (previous === undefined) return opened(state, record, plan, now, touched)
+  if (previous === undefined) return opened(state, record, plan, carried, now, touched)
   const names = Object.keys(plan.hosts).toSorted()
   let next = state
   const hosts = HashMap.mutate(previous.hosts, (draft) => {
@@ -124,8 +140,8 @@ function reopened(
       if (entry !== undefined && !restarted.has(host)) continue
       const attempt = (entry?.record.attempt ?? 0) + 1
       const lastEventSeq = entry?.record.lastEventSeq ?? 0
-      const fresh = pending(record, plan, host, attempt, now, lastEventSeq)
-      HashMap.set(draft, host, entry === undefined ? freshHost(fresh) : { record: fresh, ledger: entry.ledger })
+      const fresh = begun(state, carried, pending(record, plan, host, attempt, now, lastEventSeq))
+      HashMap.set(draft, host, entry === undefined ? freshHost(fresh) : begunAnew(entry, fresh, now))
       next = dropDispatch(next, host, touched)
     }
   })
@@ -133,7 +149,20 @@ function reopened(
   return superseded(joined(next, record, plan, names, now, touched), record, now, touched)
 }
 
-const freshHost = (record: PendingRecord): HostInRollout => ({
+/** As what a host begins in a rollout: waiting, or as it is already (C-W17). */
+function begun(state: State, carried: ReadonlySet<string>, fresh: PendingRecord): PendingRecord | ConvergedRecord {
+  const source = carried.has(fresh.hostname) ? convergedRecord(state, fresh.hostname, fresh.targetClosure) : undefined
+  return source === undefined ? fresh : carriedOver(source, fresh)
+}
+
+/** What the host did under the attempt before is not over by our saying so: it keeps its place until it is heard (D17). */
+function begunAnew({ ledger, offeredUntil, record }: HostInRollout, fresh: HostRecord, now: number): HostInRollout {
+  const isUnderWay = (record.state === "Activating" || record.state === "Soaking") && record.closedAt === undefined
+  const until = isUnderWay ? now : offeredUntil
+  return { record: fresh, ledger, ...(until === undefined ? {} : { offeredUntil: until }) }
+}
+
+const freshHost = (record: HostRecord): HostInRollout => ({
   record,
   ledger: { lastSeq: record.lastEventSeq, seen: [] }
 })

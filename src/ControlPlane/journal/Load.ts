@@ -109,7 +109,7 @@ function loadRollouts(sql: Reads): HashMap.HashMap<string, RolloutEntry> {
   const received = loadReceived(sql)
   const hosts = new Map<string, Array<readonly [string, HostInRollout]>>()
   const records = sql.all(
-    `SELECT r.name AS rollout, h.name AS host, last_seq, leased_at, overlay, record
+    `SELECT r.name AS rollout, h.name AS host, last_seq, leased_at, offered_until, overlay, record
      FROM host_records x JOIN names r ON r.id = x.rollout JOIN names h ON h.id = x.host ORDER BY r.name, h.name`
   )
   for (const row of records) {
@@ -119,6 +119,7 @@ function loadRollouts(sql: Reads): HashMap.HashMap<string, RolloutEntry> {
       record: named(`host_records of ${host} in ${rollout}`, () => Codec.decodeRecord(row["record"])),
       ledger: { lastSeq: Number(row["last_seq"]), seen: received.get(`${rollout} ${host}`) ?? [] },
       ...(row["leased_at"] === null ? {} : { leasedAt: Number(row["leased_at"]) }),
+      ...(row["offered_until"] === null ? {} : { offeredUntil: Number(row["offered_until"]) }),
       ...(row["overlay"] === null ? {} : { overlay: Codec.decodeOverlay(row["overlay"]) })
     }
     const known = hosts.get(rollout)

@@ -70,6 +70,9 @@ export const journalMigrations: Migrations = {
     CREATE TABLE signed_lists (name TEXT PRIMARY KEY, list TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE nonce_uses (nonce TEXT PRIMARY KEY, use TEXT NOT NULL) STRICT, WITHOUT ROWID;
     CREATE TABLE renewal_chains (id INTEGER PRIMARY KEY REFERENCES names (id), chains TEXT NOT NULL) STRICT;
+  `,
+    `
+    ALTER TABLE host_records ADD COLUMN offered_until INTEGER;
   `
   ]
 }
@@ -174,14 +177,16 @@ function carryOut(sql: Sql, names: Names, write: Write): void {
       return
     case "PutHostRecord":
       sql.run(
-        `INSERT INTO host_records (rollout, host, state, last_seq, leased_at, overlay, record) VALUES (?, ?, ?, ?, ?, ?, ?)
+        `INSERT INTO host_records (rollout, host, state, last_seq, leased_at, offered_until, overlay, record)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
          ON CONFLICT (rollout, host) DO UPDATE SET state = excluded.state, last_seq = excluded.last_seq,
-           leased_at = excluded.leased_at, overlay = excluded.overlay, record = excluded.record`,
+           leased_at = excluded.leased_at, offered_until = excluded.offered_until, overlay = excluded.overlay, record = excluded.record`,
         names.idOf(sql, write.record.rolloutId),
         names.idOf(sql, write.record.hostname),
         write.record.state,
         write.lastSeq,
         write.leasedAt ?? null,
+        write.offeredUntil ?? null,
         write.overlay === undefined ? null : Codec.encodeOverlay(write.overlay),
         Codec.encodeRecord(write.record)
       )

@@ -1,7 +1,13 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Logger } from "effect"
 import { TestClock } from "effect/testing"
-import { eventBytes, makeAllowance, otherRequests, refusalLines } from "../../../src/ControlPlane/Api/Allowance.ts"
+import {
+  eventBytes,
+  makeAllowance,
+  networkOf,
+  otherRequests,
+  refusalLines
+} from "../../../src/ControlPlane/Api/Allowance.ts"
 import { agent, apiRig, getRequest, operator, postJson } from "../../support/apiRig.ts"
 
 const heartbeat = (host: string) => postJson("/v1/agent/heartbeat", { hostname: host, at: "2026-06-01T08:00:00Z" })
@@ -83,4 +89,24 @@ describe("log lines about refused requests", () => {
       assert.strictEqual(lines.length, refusalLines.burst)
       assert.isBelow(JSON.stringify(lines[0]).length, 600)
     }))
+})
+
+describe("the network that a share is counted by", () => {
+  for (
+    const [address, network] of [
+      ["192.0.2.1", "192.0.2.1"],
+      ["::ffff:192.0.2.1", "::ffff:192.0.2.1"],
+      ["2001:db8:1:2:3:4:5:6", "2001:db8:1:2"],
+      ["2001:db8:1:2::6", "2001:db8:1:2"],
+      ["2001:db8::1", "2001:db8:0:0"],
+      ["2001:db8::ffff:ffff:ffff:ffff", "2001:db8:0:0"],
+      ["2001:db8:1::3:4:5:6", "2001:db8:1:0"],
+      ["::1", "0:0:0:0"],
+      ["::", "0:0:0:0"],
+      ["fe80::1%eth0", "fe80:0:0:0"],
+      ["", ""]
+    ] as const
+  ) {
+    it(`of ${address || "no address"} is ${network || "none"}`, () => assert.strictEqual(networkOf(address), network))
+  }
 })

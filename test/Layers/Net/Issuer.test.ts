@@ -13,6 +13,7 @@ import {
 import { openIssuer } from "../../../src/Layers/Net/Issuer.ts"
 import { signByCommand } from "../../../src/Layers/SignCommand.ts"
 import { temporaryDirectory } from "../../support/directories.ts"
+import { signWrapper } from "../../support/signWrapper.ts"
 import { until } from "../../support/until.ts"
 
 const hour = 3_600_000
@@ -29,15 +30,6 @@ const wanted = (over: Partial<CertificateOrder> = {}): CertificateOrder => ({
   ...over
 })
 
-/** A program that signs as the hook's contract says, with the key in a file: what a TPM's wrapper would be. */
-const wrapper = `
-const { createPrivateKey, sign } = require("node:crypto"), fs = require("node:fs")
-const key = createPrivateKey(fs.readFileSync(process.argv[2]))
-const digest = key.asymmetricKeyType === "ed25519" ? null : "sha256"
-const signature = sign(digest, fs.readFileSync(process.env.NIXFLEET_INPUT), { key, dsaEncoding: "ieee-p1363" })
-fs.writeFileSync(process.env.NIXFLEET_OUTPUT, signature)
-`
-
 /** An authority of a day, its files, and the command that signs with its key. */
 const makeFiles = Effect.fnUntraced(function*(keys: { readonly publicKey: KeyObject; readonly privateKey: KeyObject }) {
   const directory = yield* temporaryDirectory
@@ -53,7 +45,7 @@ const makeFiles = Effect.fnUntraced(function*(keys: { readonly publicKey: KeyObj
   const [cert, key, program] = ["ca.pem", "ca-key.pem", "sign.cjs"].map((name) => join(directory, name))
   writeFileSync(cert!, certificateOf(bytes, algorithm, signWith(keys.privateKey, bytes)))
   writeFileSync(key!, keys.privateKey.export({ type: "pkcs8", format: "pem" }), { mode: 0o600 })
-  writeFileSync(program!, wrapper)
+  writeFileSync(program!, signWrapper)
   return { directory, cert: cert!, key: key!, command: `'${process.execPath}' '${program}' '${key}'` }
 })
 

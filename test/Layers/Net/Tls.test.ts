@@ -5,13 +5,13 @@ import { renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs"
 import { createConnection, createServer, type Socket } from "node:net"
 import { join } from "node:path"
 import { connect } from "node:tls"
-import { makeAuthority, type Pem } from "../../../examples/certificates.ts"
+import { makeAuthority } from "../../../examples/certificates.ts"
 import { Draining } from "../../../src/Layers/Net/Draining.ts"
 import type { ExchangeHandler, ExchangeResponse, Peer } from "../../../src/Layers/Net/Exchange.ts"
 import * as TlsClient from "../../../src/Layers/Net/TlsClient.ts"
 import { agentSuffix, Certificates } from "../../support/certificates.ts"
 import { openSshPrivateKey } from "../../support/openssh.ts"
-import { client, get, post, quick, serve, textOf, utf8 } from "../../support/tls.ts"
+import { client, get, post, quick, serve, session, textOf, utf8 } from "../../support/tls.ts"
 
 const answer = (text: string) => ({ status: 200, headers: { "content-type": "text/plain" }, body: utf8(text) })
 const whoami: ExchangeHandler = (_request, peer) => Effect.succeed(answer(peer?.commonName ?? "nobody"))
@@ -504,22 +504,6 @@ const listening = (onConnection: (socket: Socket) => void) =>
     const address = server.address()
     return address !== null && typeof address === "object" ? address.port : 0
   }))
-
-/** One request on a connection of its own, with the session ticket that the server gave. */
-const session = (port: number, ca: string, { cert, key }: Pem, ticket?: Buffer) =>
-  Effect.callback<{ readonly resumed: boolean; readonly ticket: Buffer | undefined }>((resume) => {
-    let given: Buffer | undefined
-    let resumed = false
-    const options = { host: "127.0.0.1", servername: "localhost", port, ca, cert, key }
-    const socket = connect(ticket === undefined ? options : { ...options, session: ticket }, () => {
-      resumed = socket.isSessionReused()
-      socket.write("GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
-    })
-    socket.on("session", (found) => given = found)
-    socket.on("data", () => undefined)
-    socket.on("close", () => resume(Effect.succeed({ resumed, ticket: given })))
-    return Effect.sync(() => socket.destroy())
-  })
 
 /** What the server writes to these bytes until it closes, or until it has answered once. */
 const raw = (port: number, ca: string, bytes: string) =>

@@ -1,93 +1,10 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
+import { Effect } from "effect"
 import { TestClock } from "effect/testing"
-import { Inbox } from "../../../src/ControlPlane/Inbox.ts"
-import type { Input, VerifiedArtifacts } from "../../../src/ControlPlane/Input.ts"
-import { Settings, settings } from "../../../src/ControlPlane/Settings.ts"
-import { ControlPlaneState, emptyState } from "../../../src/ControlPlane/State.ts"
-import { ArtifactCache } from "../../../src/Layers/Disk/ArtifactCache.ts"
-import { TrustFile } from "../../../src/Layers/Disk/TrustFile.ts"
-import { type MemoryFile, TrustMemory } from "../../../src/Layers/Disk/TrustMemory.ts"
-import { ArtifactSource, type FetchedArtifact } from "../../../src/Layers/Net/ArtifactSource.ts"
-import type { Json } from "../../../src/Trust/CanonicalJson.ts"
-import { sha256Hex } from "../../../src/Trust/CanonicalJson.ts"
-import * as ArtifactPoll from "../../../src/Workers/ControlPlane/ArtifactPoll.ts"
-import { Supervisor } from "../../../src/Workers/Supervisor.ts"
-import { commit, fleetJson, manifestJson, meta, seedOf, signed, signedAt, trustJson } from "../../support/artifacts.ts"
+import type { FetchedArtifact } from "../../../src/Layers/Net/ArtifactSource.ts"
+import { manifestJson, meta, seedOf, signed, signedAt, trustJson } from "../../support/artifacts.ts"
+import { fleetFile, manifestFile, poll, release, rolloutId, world } from "../../support/artifactWorld.ts"
 import { textOf, utf8 } from "../../support/tls.ts"
-
-const fleetFile = "fleet.resolved.json"
-const rolloutId = `stable@${commit}`
-const manifestFile = `rollouts/${rolloutId}.json`
-
-/** A release: a fleet and the manifest of its one channel with targets. */
-function release(files: Map<string, FetchedArtifact>, overrides: { readonly [key: string]: Json } = {}): void {
-  const fleet = signed(fleetJson(overrides))
-  const { meta: given } = overrides
-  files.set(fleetFile, fleet)
-  files.set(
-    manifestFile,
-    signed(manifestJson({
-      fleetResolvedHash: sha256Hex(fleet.bytes),
-      ...(given === undefined ? {} : { meta: given })
-    }))
-  )
-}
-
-/** The world of one poller; `start` begins another process over the same disks. */
-class World {
-  readonly files = new Map<string, FetchedArtifact>()
-  readonly offered: Array<Input> = []
-  readonly trust = { bytes: utf8(JSON.stringify(trustJson())) }
-  readonly memory: MemoryFile = { bytes: undefined }
-  readonly units = new Map<string, Uint8Array>()
-  freshnessWindowSecs: number | undefined
-  state = emptyState("db")
-
-  readonly start = Effect.suspend(() =>
-    Layer.build(ArtifactPoll.layer.pipe(
-      Layer.provide([
-        ArtifactSource.layerMemory(this.files),
-        ArtifactCache.layerMemory(this.units),
-        TrustFile.layerMemory(this.trust),
-        TrustMemory.layerMemory(this.memory),
-        Settings.layer(settings({
-          tlsCert: "c",
-          tlsKey: "k",
-          clientCa: "ca",
-          agentCnSuffix: "fleet.test",
-          releasesSource: "/releases",
-          freshnessWindowSecs: this.freshnessWindowSecs
-        })),
-        Layer.succeed(ControlPlaneState, { current: () => this.state }),
-        Layer.succeed(Inbox, {
-          event: () => Effect.die("unused"),
-          heartbeat: () => Effect.die("unused"),
-          issuance: () => Effect.die("unused"),
-          offer: () => false,
-          submit: (input) => Effect.sync(() => this.offered.push(input) > 0),
-          ended: Effect.never
-        })
-      ]),
-      Layer.provideMerge(Layer.fresh(Supervisor.layer))
-    ))
-  )
-  published(): ReadonlyArray<VerifiedArtifacts> {
-    return this.offered.flatMap((input) => input._tag === "ArtifactsVerified" ? [input.artifacts] : [])
-  }
-  refusals(): ReadonlyArray<readonly [string, string]> {
-    return this.offered.flatMap((input) =>
-      input._tag === "ArtifactRefused" ? [[input.artifact, input.reason] as const] : []
-    )
-  }
-}
-
-const world = Effect.gen(function*() {
-  yield* TestClock.setTime(signedAt + 60_000)
-  return new World()
-})
-/** One poll, with the pause of a second try. */
-const poll = TestClock.adjust("31 seconds")
 
 describe("polling of releases", () => {
   it.effect("the first look comes at once, and fleet and manifests are offered as one unit, byte for byte", () =>

@@ -7,6 +7,7 @@
  */
 import { assert } from "@effect/vitest"
 import { Effect } from "effect"
+import { makeAuthority } from "../../../examples/certificates.ts"
 import type { Api } from "../../../src/ControlPlane/Api/Api.ts"
 import { maxBodyBytes, routes } from "../../../src/ControlPlane/Api/Contract.ts"
 import type { EventAnswer, HeartbeatAnswer, Input, IssuanceAnswer } from "../../../src/ControlPlane/Input.ts"
@@ -14,15 +15,22 @@ import { sorted, type State } from "../../../src/ControlPlane/State.ts"
 import * as Views from "../../../src/ControlPlane/Views.ts"
 import { MemoryDisk } from "../../../src/Layers/Disk/MemoryDisk.ts"
 import type { ExchangeRequest, ExchangeResponse } from "../../../src/Layers/Net/Exchange.ts"
+import { EnrollRequest, RenewRequest } from "../../../src/Schema/Enrollment.ts"
+import { operatorUnit } from "../../../src/Schema/Identity.ts"
 import { formatTimestamp } from "../../../src/Schema/Primitives.ts"
 import { AgentEventEnvelope, HeartbeatRequest } from "../../../src/Schema/Wire.ts"
 import { apiRig, peerNamed, suffix } from "../../support/apiRig.ts"
 import { closureOf, idOf, openJournal, Plane, type Release, start } from "../../support/controlPlane.ts"
+import { csr, nonceOf, p256Key, rootSlot, token } from "../../support/identities.ts"
+import { h1, h2, issuanceOf, noncesOf, unitWithKeys } from "../../support/issuanceRig.ts"
 import type { Random } from "../../support/random.ts"
 import { textOf, utf8 } from "../../support/tls.ts"
 import { mutate } from "../Mutator.ts"
 import { jsonOf, type Source } from "../Samples.ts"
 import type { Target } from "../Target.ts"
+
+const issuance = issuanceOf(makeAuthority({ commonName: "Fleet CA", now: start, agentSuffix: suffix }))
+const farAhead = 250_000_000_000_000
 
 const release: Release = { ref: "a1", waves: [["h1"], ["h2", "h3"]] }
 const rolloutId = idOf(release)
@@ -57,6 +65,22 @@ const heartbeatText = (host: string, fields: Readonly<Record<string, unknown>>, 
 
 const target = closureOf("a1", "h1")
 const digest = { rollout_id: rolloutId, state: "Converged", target_closure: target, attempt: 1, last_event_seq: 7 }
+
+/** Good at every time that a clock may show here. */
+const bootstrap = {
+  token: token({ host: "h1", key: h1, nonce: nonceOf("a"), issuedAt: 0, expiresAt: farAhead }),
+  csrPem: csr("h1", h1)
+}
+const enrollments: ReadonlyArray<string> = [
+  bootstrap,
+  { ...bootstrap, csrPem: csr("h2", h1) },
+  { ...bootstrap, csrPem: csr("h1", { privateKey: p256Key() }) },
+  { ...bootstrap, token: token({ host: "h1", key: h2, nonce: nonceOf("a"), issuedAt: 0, expiresAt: farAhead }) },
+  { ...bootstrap, token: { ...bootstrap.token, version: 2 } }
+].map((body) => requestText("POST", "/v1/enroll", "", JSON.stringify(body)))
+const renewals: ReadonlyArray<string> = [csr("h1", h1), csr("h2", h1), csr("h1", h2)].map((csrPem) =>
+  requestText("POST", "/v1/agent/renew", agentOf("h1"), JSON.stringify({ csrPem }))
+)
 
 /** A host's way through a rollout, as the wire carries it. */
 const events: ReadonlyArray<Readonly<Record<string, unknown>>> = [
@@ -104,6 +128,8 @@ const heartbeats: ReadonlyArray<string> = [
 
 const anEnvelope = jsonOf(AgentEventEnvelope, [{}])
 const aHeartbeat = jsonOf(HeartbeatRequest, [{}])
+const anEnrollment = jsonOf(EnrollRequest, [{}])
+const aRenewal = jsonOf(RenewRequest, [{}])
 
 /** A generated body that is of the host that sends it, so that it comes further than the door. */
 const posted = (path: string, source: Source, own: Readonly<Record<string, unknown>>): Source => (dice) =>
@@ -114,7 +140,7 @@ const posted = (path: string, source: Source, own: Readonly<Record<string, unkno
 
 function written(dice: Random): string {
   const from = dice.below(events.length)
-  switch (dice.below(7)) {
+  switch (dice.below(9)) {
     case 0:
       return dice.pick(heartbeats)
     case 1:
@@ -127,17 +153,25 @@ function written(dice: Random): string {
       return `WAIT ${dice.pick([1_000, 100_000, 400_000, 4_000_000])}`
     case 5:
       return converging
+    case 6:
+      return dice.pick(enrollments)
+    case 7:
+      return dice.pick(renewals)
     default:
       return events.slice(0, from + 1).map((event, index) => eventText(index + 1, event)).join(separator)
   }
 }
 
 const request: Source = (dice) => {
-  switch (dice.below(6)) {
+  switch (dice.below(8)) {
     case 0:
       return posted("/v1/agent/events", anEnvelope, dice.chance(0.7) ? { hostname: "h1", rolloutId } : {})(dice)
     case 1:
       return posted("/v1/agent/heartbeat", aHeartbeat, { hostname: "h1" })(dice)
+    case 2:
+      return posted("/v1/enroll", anEnrollment, dice.chance(0.5) ? { csrPem: bootstrap.csrPem } : {})(dice)
+    case 3:
+      return posted("/v1/agent/renew", aRenewal, {})(dice)
     default:
       return Effect.succeed(utf8(written(dice)))
   }
@@ -190,11 +224,14 @@ function checkAnswer({ request: { body, path } }: Sent, response: ExchangeRespon
 }
 
 /** What a restart must bring back of what was said and decided; who waited is gone. */
-const durable = ({ channels, nextDelivery, quarantine, queue, rollouts }: State) => ({
+const durable = ({ channels, identities, nextDelivery, quarantine, queue, rollouts }: State) => ({
   channels: sorted(channels),
   nextDelivery,
   queue: sorted(queue).map(([host, { lease, ...row }]) => [host, row, lease?.deliveryId, lease?.expiresAt]),
   quarantine,
+  lists: [identities.revocations?.list, identities.nonces?.list],
+  used: sorted(identities.used),
+  chains: sorted(identities.chains),
   rollouts: sorted(rollouts).map(([id, { hosts, plan, record }]) => [
     id,
     record,
@@ -207,7 +244,11 @@ const durable = ({ channels, nextDelivery, quarantine, queue, rollouts }: State)
 const controlPlane = Effect.fnUntraced(function*(disk: MemoryDisk) {
   const journal = yield* openJournal(disk)
   const made = new Plane(journal)
-  made.publish(release)
+  made.offer({ _tag: "ArtifactsVerified", artifacts: unitWithKeys({ h1: h1.openSsh, h2: h2.openSsh }) })
+  made.offer({
+    _tag: "NoncesVerified",
+    list: noncesOf([{ nonce: nonceOf("a"), hostname: "h1", expiresAt: farAhead }])
+  })
   made.hear(release)
   const inbox: Api["inbox"] = {
     event: (input) => Effect.sync(() => made.offer(input) as EventAnswer),
@@ -225,7 +266,9 @@ const controlPlane = Effect.fnUntraced(function*(disk: MemoryDisk) {
     inbox,
     state: () => made.state,
     projections: Views,
-    eventLog: journal.eventLog
+    eventLog: journal.eventLog,
+    issuance,
+    tokenKeys: Effect.succeed(rootSlot)
   })
   return { rig, made }
 })
@@ -244,7 +287,8 @@ export const route: Target = {
         continue
       }
       const sent = parse(text)
-      checkAnswer(sent, yield* rig.call(sent.request, peerNamed(sent.commonName)))
+      const unit = sent.commonName.startsWith("operator-") ? operatorUnit : undefined
+      checkAnswer(sent, yield* rig.call(sent.request, peerNamed(sent.commonName, { unit })))
     }
     assert.strictEqual(rig.waiters.size(), 0, "no poll is left")
     const again = yield* openJournal(disk)

@@ -4,11 +4,13 @@
  */
 import { assert } from "@effect/vitest"
 import { Result, Schema } from "effect"
+import { evaluate } from "../../../src/Layers/Host/EvidenceProbe.ts"
 import { resolveDeclaration } from "../../../src/Operator/Declaration.ts"
 import { Bookkeeping, Entry } from "../../../src/Schema/AgentJournal.ts"
 import * as Artifacts from "../../../src/Schema/Artifacts.ts"
 import * as ControlPlaneJournal from "../../../src/Schema/ControlPlaneJournal.ts"
 import { strictDecoder } from "../../../src/Schema/Decode.ts"
+import { Evidence, EvidenceControl } from "../../../src/Schema/Evidence.ts"
 import * as Declared from "../../../src/Schema/FleetDeclaration.ts"
 import { HealthCheck, HealthChecks } from "../../../src/Schema/HealthChecks.ts"
 import { HostRecord, RolloutRecord } from "../../../src/Schema/HostRecord.ts"
@@ -149,6 +151,16 @@ const declaration = {
   disruptionBudgets: [{ selector: { all: true }, maxInFlight: 1 }]
 }
 
+const evidenceCheck = {
+  kind: "evidence",
+  mode: "enforce",
+  intervalSeconds: 30,
+  runOnce: false,
+  onBaselineFailure: "hold",
+  evidencePath: "/evidence.json",
+  maxAgeSeconds: 86_400
+} as const
+
 /** Files that people and configuration tools write. */
 const written: ReadonlyArray<Target> = [
   shape({
@@ -172,9 +184,42 @@ const written: ReadonlyArray<Target> = [
     known: [{
       web: { kind: "http", mode: "enforce", url: "http://127.0.0.1:80/health" },
       db: { kind: "tcp", mode: "observe", port: 5432 },
-      disk: { kind: "exec", mode: "disabled", command: ["/bin/true", "-x"], runOnce: true }
+      disk: { kind: "exec", mode: "disabled", command: ["/bin/true", "-x"], runOnce: true },
+      units: {
+        kind: "systemd",
+        mode: "enforce",
+        units: ["nginx.service"],
+        maxFailedUnits: 0,
+        onBaselineFailure: "ignore"
+      },
+      nis2: { kind: "evidence", mode: "enforce", framework: "nis2", controlOverrides: { "c-1": { mode: "observe" } } },
+      named: { kind: "evidence", mode: "observe", controls: { "c-1": { mode: "enforce", reason: "" } } }
     }],
     strict: true
+  }),
+  shape({
+    name: "evidence",
+    schema: Evidence,
+    generated: Schema.Struct({
+      ...Evidence.fields,
+      controls: Schema.Array(
+        Schema.Struct({
+          ...EvidenceControl.fields,
+          frameworkArticles: Schema.Record(WireId, Schema.Array(WireId))
+        })
+      )
+    }),
+    known: [{
+      schemaVersion: 1,
+      hostname: "web-1",
+      collectedAt: at,
+      controls: [{ controlId: "c-1", passed: true, frameworkArticles: { nis2: ["art21.h"] }, details: { any: 1 } }]
+    }],
+    also: (evidence) => {
+      for (const select of [{ framework: "nis2" }, { controls: { "c-1": { mode: "enforce" as const, reason: "" } } }]) {
+        assert.include(["pass", "fail"], evaluate({ ...evidenceCheck, ...select }, evidence).status)
+      }
+    }
   }),
   shape({
     name: "fleet-declaration",

@@ -1,0 +1,82 @@
+/**
+ * Which hosts take a place in their budgets (D17): those with a dispatch on its way, and those that activate or soak, whatever
+ * the rollout. Also one whose dispatch was never acknowledged, until it is heard afterwards and knows nothing of it: the answer
+ * may have arrived, and only the acknowledgement be lost.
+ *
+ * A host that is silent for `Limits.silentMs` leaves the count. Silence is what a listener hears: while this program was not
+ * running, or its clock jumped, nobody was silent.
+ */
+import type { InFlight } from "../../Rollout/Planner.ts"
+import { soakDue } from "../../Rollout/host/Evidence.ts"
+import type { HostSeen } from "../../Schema/ControlPlaneJournal.ts"
+import type { HostRecord } from "../../Schema/HostRecord.ts"
+import { effectiveRecord } from "../Effective.ts"
+import { at, hostIn, type HostInRollout, type State } from "../State.ts"
+
+/** The planner's tick is much more frequent: a longer pause is one in which nobody could be heard. */
+const deafMs = 60_000
+
+export const onItsWay = (endsAt: number) => ({ doing: "has a dispatch on its way", endsAt })
+
+export function inFlightOf(state: State, now: number, hostname: string): InFlight | undefined {
+  const host = at(state.hosts, hostname)
+  if (host === undefined) return undefined
+  const row = at(state.queue, hostname)
+  if (row?.lease !== undefined) return { hostname, rolloutId: row.rolloutId, ...onItsWay(row.lease.expiresAt) }
+  // Newest first: whatever the host took has closed what is older (D10), and is what counts.
+  for (const rolloutId of host.rollouts) {
+    const entry = hostIn(state, rolloutId, hostname)
+    const rollout = at(state.rollouts, rolloutId)
+    if (entry === undefined || rollout === undefined) continue
+    const record = effectiveRecord(entry, rollout.plan)
+    const doing = record.closedAt === undefined ? doingOf(record, entry, host.seen, state, now) : undefined
+    if (doing !== undefined) {
+      return isSilent(state, now, host.seen, entry) ? undefined : { hostname, rolloutId, ...doing }
+    }
+    if (record.state !== "Pending") return undefined
+  }
+  return undefined
+}
+
+function doingOf(
+  record: HostRecord,
+  entry: HostInRollout,
+  seen: HostSeen | undefined,
+  state: State,
+  now: number
+): Pick<InFlight, "doing" | "endsAt"> | undefined {
+  switch (record.state) {
+    case "Activating":
+      return { doing: "is activating" }
+    case "Soaking":
+      return { doing: "is soaking", endsAt: soakDue(record) }
+    case "Pending":
+      return isInDoubt(entry, seen, state, now) ? { doing: "did not acknowledge its dispatch yet" } : undefined
+    case "Deferred":
+    case "Converged":
+    case "Failed":
+    case "Reverted":
+      return undefined
+  }
+}
+
+/** An end that is further away than a lease lasts was noted before the clock was set back: it says nothing. */
+function isInDoubt({ offeredUntil, record }: HostInRollout, seen: HostSeen | undefined, state: State, now: number): boolean {
+  if (offeredUntil === undefined || offeredUntil - now > state.limits.leaseMs) return false
+  if (seen === undefined || seen.receivedAt < offeredUntil) return true
+  return seen.digests.some((digest) =>
+    digest.rollout_id === record.rolloutId &&
+    (digest.attempt >= record.attempt || digest.state === "Activating" || digest.state === "Soaking")
+  )
+}
+
+function isSilent(state: State, now: number, seen: HostSeen | undefined, { leasedAt, record }: HostInRollout): boolean {
+  const { lastPlanAt, limits, listeningSince } = state
+  if (listeningSince === undefined || lastPlanAt === undefined || now - lastPlanAt > deafMs) return false
+  const heardAt = Math.max(seen?.receivedAt ?? 0, leasedAt ?? record.dispatchedAt, listeningSince)
+  return now - heardAt >= limits.silentMs
+}
+
+/** Whether the tick at `now` comes so late that nobody could be heard since the one before. */
+export const wasDeaf = ({ lastPlanAt }: State, now: number): boolean =>
+  lastPlanAt === undefined || Math.abs(now - lastPlanAt) > deafMs
