@@ -78,10 +78,10 @@ export function untilNextTick(start: number, periodMs: number, now: number): num
  * Runs `turn` at once, then on the grid that began then, for ever. A turn that outlives its period skips the points it
  * missed; a failed turn is followed by a back-off instead; `kick` brings the next turn forward.
  */
-export const onCadence = <E, R>(
+export const onCadence = <R>(
   options: { readonly periodMs: number; readonly kick: Effect.Effect<void> },
-  turn: Effect.Effect<Turn, E, R>
-): Effect.Effect<never, E, R> =>
+  turn: Effect.Effect<Turn, never, R>
+): Effect.Effect<never, never, R> =>
   Effect.gen(function*() {
     const pacer = makePacer(options.kick)
     const start = yield* monotonicMs

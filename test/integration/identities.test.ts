@@ -162,11 +162,11 @@ describe("identities of hosts", () => {
     )
 
     it.effect(
-      "the agent's program enrolls by itself, and is heard as the host that it is",
+      "the agent's program enrolls by itself, and renews its certificate again and again without losing a request",
       () =>
         Effect.gen(function*() {
           const { caFile } = yield* Certificates
-          const here = yield* issuing()
+          const here = yield* issuing(["--agent-cert-validity-secs", "10"])
           const { port } = yield* running(here.args)
           const directory = yield* temporaryDirectory
           const [keyFile, tokenFile, archive] = ["ssh_host_ed25519_key", "token.json", "archive"].map((name) =>
@@ -192,7 +192,10 @@ describe("identities of hosts", () => {
             "--trust-file": here.trustFile,
             "--state-dir": join(directory, "state"),
             "--driver": "archive",
-            "--archive-source": archive!
+            "--archive-source": archive!,
+            "--heartbeat-secs": "1",
+            "--manifest-poll-secs": "0.5",
+            "--poll-wait-secs": "1"
           }
           const agent = yield* launch(["run", ...Object.entries(options).flat()], {}, agentMain)
           yield* agent.line((found) => messageOf(found) === "this host is enrolled")
@@ -202,6 +205,15 @@ describe("identities of hosts", () => {
             operator.read("/v1/hosts", HostsResponse),
             ({ hosts }) => hosts.some(({ hostname, lastCheckinAt }) => hostname === "web-1" && lastCheckinAt !== null)
           )
+          const seen = new Set<string>()
+          const renewed = () => agent.log.filter((found) => messageOf(found) === "the certificate was renewed").length
+          while (renewed() < 3) {
+            seen.add(new X509Certificate(readFileSync(options["--client-cert"])).serialNumber)
+            yield* Effect.sleep(100)
+          }
+          assert.isAtLeast(seen.size, 3)
+          assert.isNull(agent.process.exitCode)
+          assert.deepStrictEqual(agent.log.filter(({ level }) => level === "warn" || level === "error"), [])
         }),
       60_000
     )

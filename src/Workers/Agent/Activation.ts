@@ -9,6 +9,7 @@
  * - a disk that is full or read-only: no switch forward starts, until the same deadline; a rollback uses what was kept for
  *   it, and waits only where nothing at all can be written (D1). The heartbeat says so meanwhile;
  * - a switch of somebody else holds the host: waited for, until the deadline of a switch;
+ * - the guard cannot be armed: ActivationFailed before the switch starts, which does not condemn the closure;
  * - superseded while fetching or waiting: stops; a switch that runs already is never interrupted;
  * - the reducer refuses a result: told to the log, and asked again after a pause.
  *
@@ -16,7 +17,7 @@
  * of them.
  */
 import { Effect } from "effect"
-import { prepareUntil } from "../../Agent/Deadlines.ts"
+import { lookEveryMs, prepareUntil } from "../../Agent/Deadlines.ts"
 import { Inbox } from "../../Agent/Inbox.ts"
 import { Intents } from "../../Agent/Intents.ts"
 import { Settings } from "../../Agent/Settings.ts"
@@ -24,17 +25,21 @@ import { AgentState, currentEntry, entriesOf, type State } from "../../Agent/Sta
 import { SwitchGuard } from "../../Agent/SwitchGuard.ts"
 import { DiskRoom, type DiskTrouble } from "../../Layers/Disk/DiskRoom.ts"
 import { Activator, type RealiseFailure, type SwitchId } from "../../Layers/Host/Activator.ts"
+import { Facts } from "../../Layers/Host/Facts.ts"
+import { Guard } from "../../Layers/Host/Guard.ts"
 import { logOf } from "../../Layers/Logging.ts"
 import type { UnnumberedEvent } from "../../Rollout/Host.ts"
 import { type ActivationDuty, exitCodes, owed, switchesToRead } from "../../Rollout/Owed.ts"
 import { millis } from "../../Schema/AgentConfig.ts"
+import type { Baseline } from "../../Schema/AgentJournal.ts"
+import type { GuardState } from "../../Schema/GuardOrder.ts"
+import type { HostRecord } from "../../Schema/HostRecord.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import { monotonicMs, wallMs } from "../Pacer.ts"
+import { takeBaseline } from "./Baseline.ts"
+import { tendGuard } from "./Guarding.ts"
 
 const log = logOf("agent_activation")
-
-/** Without a signal the question is asked again this often: a signal that was lost costs no more. */
-const lookEveryMs = 30_000
 
 /** Pause after a result that the reducer refused, and between two looks at a host that somebody else switches. */
 const againMs = 5_000
@@ -46,11 +51,13 @@ const diskEveryMs = 2_000
 const retryFirstMs = 1_000
 const retryCapMs = 60_000
 
-/** What was said last, so that it is not said again. */
-interface Said {
+/** One life of the worker. */
+interface Life {
+  /** When it began, monotonic ms. */
+  readonly since: number
   /** Why an activation is held. */
   reason: Reason | undefined
-  /** The closures that the host was told to keep. */
+  /** The closures that the host was told to keep; as `reason`, so that it is not said again. */
   retained: string | undefined
 }
 
@@ -74,27 +81,45 @@ const look = Effect.gen(function*() {
     (id) => Effect.map(activator.switchResult(id), (state) => ({ id, state }))
   )
   const { running } = yield* activator.current
-  return owed(entries, { running, switches }, yield* recordMs)
+  // Last: what was seen before a guard fired is nothing that the guard did.
+  const guard = yield* Effect.orElseSucceed((yield* Guard).state, (): GuardState => ({ _tag: "None" }))
+  return owed(entries, { running, switches, guard }, yield* recordMs)
 })
+
+/** Where the current rollout would go back to; `undefined` when it is over, or has not begun. */
+function wayBack(record: HostRecord | undefined): string | undefined {
+  switch (record?.state) {
+    case "Activating":
+    case "Deferred":
+    case "Soaking":
+    case "Failed":
+      return record.rollbackTarget
+    case "Pending":
+    case "Converged":
+    case "Reverted":
+    case undefined:
+      return undefined
+  }
+}
 
 /** What is going to be switched to, and what a rollback goes to, now and of the next rollout: no collector may take it. */
 function neededClosures(state: State): ReadonlyArray<string> {
   const record = currentEntry(state)?.record
   const needed = [
     record?.state === "Activating" ? record.targetClosure : undefined,
-    record === undefined || record.state === "Pending" ? undefined : record.rollbackTarget,
+    wayBack(record),
     state.lastConverged ?? state.firstObserved
   ]
   return [...new Set(needed.filter((closure) => closure !== undefined))]
 }
 
 /** Tells the host what it must keep, when that changes. */
-const retain = Effect.fnUntraced(function*(said: Said) {
+const retain = Effect.fnUntraced(function*(life: Life) {
   const needed = neededClosures((yield* AgentState).current())
   const key = JSON.stringify(needed)
-  if (said.retained === key) return
+  if (life.retained === key) return
   yield* (yield* Activator).retain(needed)
-  said.retained = key
+  life.retained = key
 })
 
 /** Waits for a signal, at most `ms`. */
@@ -103,13 +128,16 @@ const signalOr = Effect.fnUntraced(function*(ms: number) {
   yield* Effect.raceFirst(activation.rung, Effect.sleep(ms))
 })
 
+/** The longest wait between two looks. */
+const untilNextLook = Effect.flatMap(Settings, (settings) => signalOr(lookEveryMs(settings)))
+
 /** Ends when another attempt, or another rollout, has become the current one. */
 const superseded = Effect.fnUntraced(function*(id: SwitchId) {
   const state = yield* AgentState
   while (true) {
     const record = currentEntry(state.current())?.record
     if (record?.rolloutId !== id.rolloutId || record.attempt !== id.attempt) return
-    yield* signalOr(lookEveryMs)
+    yield* untilNextLook
   }
 })
 
@@ -187,7 +215,7 @@ const fetchClosure = Effect.fnUntraced(function*(closure: string, until: number)
 })
 
 /** Profile first: the boot entry takes its number from it (nix.md §4). Ends when the switch runs, or with the trouble. */
-const start = Effect.fnUntraced(function*(closure: string, id: SwitchId) {
+const start = Effect.fnUntraced(function*(closure: string, id: SwitchId, life: Life) {
   const activator = yield* Activator
   const until = (yield* monotonicMs) + millis((yield* Settings).switchTimeoutSecs)
   const profile = yield* activator.setProfile(closure)
@@ -198,16 +226,24 @@ const start = Effect.fnUntraced(function*(closure: string, id: SwitchId) {
     if (outcome._tag === "Failed") return `the switch cannot be started: ${outcome.detail}`
     if ((yield* monotonicMs) >= until) return `another switch holds the host: ${outcome.detail}`
     yield* Effect.interruptible(Effect.sleep(againMs))
+    yield* tendGuard(life.since)
   }
 })
 
 /** Asks for the mark that says "started"; false when the record may not move the host any more. */
-const leave = Effect.fnUntraced(function*(id: SwitchId) {
+const leave = Effect.fnUntraced(function*(id: SwitchId, baseline?: Baseline) {
   const { attempt, purpose, rolloutId } = id
   const at = yield* wallMs
   const answer = yield* (yield* Inbox).ask(
     purpose === "forward"
-      ? { _tag: "ActivationStarted", rolloutId, attempt, switchMethod: (yield* Activator).method, at }
+      ? {
+        _tag: "ActivationStarted",
+        rolloutId,
+        attempt,
+        switchMethod: (yield* Activator).method,
+        ...(baseline === undefined ? {} : { baseline }),
+        at
+      }
       : { _tag: "RollbackStarted", rolloutId, attempt, at }
   )
   if (answer._tag === "Accepted") return true
@@ -261,11 +297,31 @@ const disksAllow = Effect.fnUntraced(function*(
   }
 })
 
+/** The guard first: from here on somebody has to bring the host back when this process cannot. */
+const startGuarded = Effect.fnUntraced(function*(closure: string, id: SwitchId, life: Life) {
+  const guard = yield* tendGuard(life.since)
+  switch (guard._tag) {
+    case "Tended":
+      return yield* start(closure, id, life)
+    case "Unarmed":
+      return `the guard cannot be armed: ${guard.problem}`
+    case "Fired":
+      // The next look fails the activation.
+      return undefined
+  }
+})
+
+/** How the host was before anything was switched: a further run finds what the first one left. */
+const baselineOf = Effect.fnUntraced(function*({ rolloutId, run }: SwitchId) {
+  const record = currentEntry((yield* AgentState).current())?.record
+  return run > 1 || record?.state !== "Activating" ? undefined : yield* takeBaseline(rolloutId, record.policy)
+})
+
 /**
  * From the mark until the switch runs nothing may come between, not even shutdown: a mark without its switch costs one of
  * the two runs.
  */
-const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">) {
+const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
   const { closure, id } = duty
   const settings = yield* Settings
   const { forward: allowed } = yield* DiskRoom
@@ -278,61 +334,73 @@ const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">) {
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
   const refusal = (yield* guarded(id, until)) ?? (yield* disksAllow(id, allowed, until))
   if (refusal !== undefined) return yield* fail(id, exitCodes.unrealised, refusal)
+  const baseline = yield* baselineOf(id)
   const problem = yield* Effect.uninterruptibleMask((restore) =>
-    Effect.flatMap(restore(leave(id)), (granted) => granted ? start(closure, id) : Effect.undefined)
+    Effect.flatMap(
+      restore(leave(id, baseline)),
+      (granted) => granted ? startGuarded(closure, id, life) : Effect.undefined
+    )
   )
   if (problem !== undefined) yield* fail(id, exitCodes.unrealised, problem)
 })
 
 /** The mark comes first, so that every rollback ends in one result; the old system is in the store as a rule. */
-const rollback = Effect.fnUntraced(function*({ closure, id }: Duty<"Rollback">) {
+const rollback = Effect.fnUntraced(function*({ closure, id }: Duty<"Rollback">, life: Life) {
   // A try that cannot write anything would only be one less.
   yield* disksAllow(id, (yield* DiskRoom).back, Infinity)
   if (!(yield* leave(id))) return
   const until = (yield* monotonicMs) + millis((yield* Settings).switchTimeoutSecs)
   const trouble = yield* fetchClosure(closure, until)
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
-  const problem = yield* Effect.uninterruptible(start(closure, id))
+  const problem = yield* Effect.uninterruptible(start(closure, id, life))
   if (problem !== undefined) yield* fail(id, exitCodes.unrealised, problem)
 })
 
 /** Something is owed but must wait: said when the reason changes. */
-const hold = Effect.fnUntraced(function*(duty: Duty<"Hold">, said: Said) {
-  if (said.reason !== duty.reason) {
+const hold = Effect.fnUntraced(function*(duty: Duty<"Hold">, life: Life) {
+  if (life.reason !== duty.reason) {
     yield* log.warn("an activation is held", {
       rollout: duty.rolloutId,
       reason: duty.reason,
       detail: duty.detail
     })
   }
-  said.reason = duty.reason
+  life.reason = duty.reason
   const left = duty.until === undefined ? againMs : Math.max(0, duty.until - (yield* recordMs))
-  yield* signalOr(Math.min(left, againMs))
+  yield* signalOr(Math.min(left, againMs, lookEveryMs(yield* Settings)))
 })
 
-const act = Effect.fnUntraced(function*(duty: ActivationDuty, said: Said) {
-  if (duty._tag !== "Hold") said.reason = undefined
+const act = Effect.fnUntraced(function*(duty: ActivationDuty, life: Life) {
+  if (duty._tag !== "Hold") life.reason = undefined
   switch (duty._tag) {
     case "Idle":
-      return yield* signalOr(lookEveryMs)
+      return yield* untilNextLook
     case "Hold":
-      return yield* hold(duty, said)
+      return yield* hold(duty, life)
     case "Settle":
       return yield* settle(duty.rolloutId, duty.event)
     case "AwaitSwitch":
       return yield* Effect.sleep(millis((yield* Settings).switchPollSecs))
     case "Switch":
-      return yield* Effect.raceFirst(forward(duty), superseded(duty.id))
+      return yield* Effect.raceFirst(forward(duty, life), superseded(duty.id))
     case "Rollback":
-      return yield* Effect.raceFirst(rollback(duty), superseded(duty.id))
+      return yield* Effect.raceFirst(rollback(duty, life), superseded(duty.id))
   }
+})
+
+/** Which boot of the host this is, before anything is resumed (D11). */
+const tellBoot = Effect.gen(function*() {
+  const bootId = yield* (yield* Facts).bootId
+  if (bootId !== undefined) yield* (yield* Inbox).ask({ _tag: "Booted", bootId })
 })
 
 /** Never ends; a defect ends the process through the supervisor (house rule 7). */
 export const activation = Effect.gen(function*() {
-  const said: Said = { reason: undefined, retained: undefined }
+  const life: Life = { since: yield* monotonicMs, reason: undefined, retained: undefined }
+  yield* tellBoot
   while (true) {
-    yield* retain(said)
-    yield* act(yield* look, said)
+    yield* retain(life)
+    yield* tendGuard(life.since)
+    yield* act(yield* look, life)
   }
 })

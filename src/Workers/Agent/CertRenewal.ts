@@ -10,13 +10,15 @@ import { logOf } from "../../Layers/Logging.ts"
 import { ClientCertificate, type HeldCertificate } from "../../Layers/Net/ClientCertificate.ts"
 import { RenewRequest } from "../../Schema/Enrollment.ts"
 import { formatTimestamp } from "../../Schema/Primitives.ts"
-import { done, failed, monotonicMs, onCadence, wallMs } from "../Pacer.ts"
+import { done, failed, makePacer, monotonicMs, type Turn, wallMs } from "../Pacer.ts"
 import { askForCertificate } from "./Issuance.ts"
 
 const log = logOf("agent_cert_renewal")
 
-/** Between two looks at the dates: a stepped clock is noticed as soon. */
+/** Longest wait between two looks at the dates: a stepped clock is noticed as soon. */
 const lookEveryMs = 60_000
+/** Shortest, however little a certificate lives. */
+const leastLookMs = 1_000
 /** After a refusal, which a person has to do something about. */
 const refusedMs = 600_000
 /** How long a certificate may have ended, in running time. */
@@ -30,9 +32,9 @@ export class CertificateEnded extends Schema.TaggedError<CertificateEnded>()("Ce
 
 const encode = Schema.encodeSync(Schema.fromJsonString(RenewRequest))
 
-/** Half of its life is over. */
-const isDue = ({ notAfter, notBefore }: HeldCertificate, now: number): boolean =>
-  now >= notBefore + (notAfter - notBefore) / 2
+/** Until half of its life is over, ms; not positive from then on. */
+const untilDue = ({ notAfter, notBefore }: HeldCertificate, now: number): number =>
+  notBefore + (notAfter - notBefore) / 2 - now
 
 const renew = Effect.gen(function*() {
   const csrPem = yield* (yield* ClientCertificate).request((yield* Settings).machineId)
@@ -52,38 +54,54 @@ const renew = Effect.gen(function*() {
   }
 })
 
-/** One look. An unreadable certificate or key is told and looked at again: somebody may be replacing it. */
+/** What one look came to: the turn, the wait until the next, and when the certificate ended, if it has. */
+interface Look {
+  readonly turn: Turn
+  readonly nextMs: number
+  readonly ended?: number
+}
+
+/** An unreadable certificate or key is told and looked at again: somebody may be replacing it. */
 const look = Effect.gen(function*() {
   const held = yield* (yield* ClientCertificate).held
   const now = yield* wallMs
-  if (held === undefined) return { ended: undefined, turn: done }
-  const turn = isDue(held, now) ? yield* renew : done
-  return { ended: now >= held.notAfter && turn._tag === "Failed" ? held.notAfter : undefined, turn }
+  if (held === undefined) return { turn: done, nextMs: lookEveryMs } satisfies Look
+  const left = untilDue(held, now)
+  const turn = left > 0 ? done : yield* renew
+  const found: Look = {
+    turn,
+    nextMs: Math.min(lookEveryMs, Math.max(leastLookMs, left)),
+    ...(turn._tag === "Failed" && now >= held.notAfter ? { ended: held.notAfter } : {})
+  }
+  return found
 }).pipe(
   Effect.catchTag(
     "CertificateUnusable",
     ({ message, reason }) =>
       log.warn("the certificate cannot be looked after", { reason, detail: message }).pipe(
-        Effect.as({ ended: undefined, turn: failed() })
+        Effect.as<Look>({ turn: failed(), nextMs: lookEveryMs })
       )
   )
 )
 
 /** Ends only with `CertificateEnded`. */
 export const certRenewal = Effect.gen(function*() {
+  const pacer = makePacer(Effect.never)
   let endedSince: number | undefined
-  const once = Effect.gen(function*() {
-    const { ended, turn } = yield* look
-    if (ended === undefined) {
-      endedSince = undefined
-      return turn
+  while (true) {
+    const { ended, nextMs, turn } = yield* look
+    if (ended === undefined) endedSince = undefined
+    else {
+      const now = yield* monotonicMs
+      endedSince ??= now
+      const message = `the certificate ended at ${formatTimestamp(ended)} and could not be renewed`
+      if (now - endedSince >= graceMs) return yield* new CertificateEnded({ reason: "certificate-expired", message })
+      yield* log.error(message, { reason: "certificate-expired" })
     }
-    const now = yield* monotonicMs
-    endedSince ??= now
-    const message = `the certificate ended at ${formatTimestamp(ended)} and could not be renewed`
-    if (now - endedSince >= graceMs) return yield* new CertificateEnded({ reason: "certificate-expired", message })
-    yield* log.error(message, { reason: "certificate-expired" })
-    return turn
-  })
-  return yield* onCadence({ periodMs: lookEveryMs, kick: Effect.never }, once)
+    if (turn._tag === "Failed") yield* pacer.backOff(turn.retryAfterMs)
+    else {
+      pacer.succeeded()
+      yield* pacer.pause(nextMs)
+    }
+  }
 })

@@ -2,7 +2,7 @@
  * One request for a certificate, enrollment or renewal (control-plane.md §8): sends it, reads the answer, installs what came.
  * What an answer means is the same for both; what to do about it is each caller's.
  */
-import { Effect, Result } from "effect"
+import { Effect, Option, Result, Schema } from "effect"
 import { Link } from "../../Agent/Link.ts"
 import { ClientCertificate, type HeldCertificate } from "../../Layers/Net/ClientCertificate.ts"
 import { decodeIssuedCertificate } from "../../Schema/Enrollment.ts"
@@ -44,6 +44,14 @@ const printed = (body: Uint8Array): string => {
 /** Statuses that a person has to do something about: the request itself is refused. */
 const isRefusal = (status: number) => status >= 400 && status < 500 && ![408, 425, 429].includes(status)
 
+/** The reason that a control plane of ours gives. */
+const Refusal = Schema.fromJsonString(Schema.Struct({ reason: Schema.String }))
+const reasonOf = Schema.decodeUnknownOption(Refusal)
+
+/** A token that an operator has just allowed is on a list that the control plane has yet to fetch. */
+const isEarly = (body: Uint8Array) =>
+  Option.exists(reasonOf(Buffer.from(body).toString("utf8")), ({ reason }) => reason === "nonce-not-listed")
+
 export const askForCertificate = Effect.fnUntraced(function*(path: string, body: string) {
   const sent = yield* Effect.result(
     (yield* Link).send({ method: "POST", path, body }, { timeoutMs, maxBodyBytes: maxAnswerBytes, lane: "report" })
@@ -51,7 +59,7 @@ export const askForCertificate = Effect.fnUntraced(function*(path: string, body:
   if (Result.isFailure(sent)) return later("control-plane-unreachable", sent.failure.message)
   const { headers, status } = sent.success
   const told = `answered with status ${status}${printed(sent.success.body)}`
-  if (isRefusal(status)) {
+  if (isRefusal(status) && !isEarly(sent.success.body)) {
     const refused: Issuance = { _tag: "Refused", reason: "certificate-refused", detail: told }
     return refused
   }

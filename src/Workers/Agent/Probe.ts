@@ -4,7 +4,7 @@
  * current, the session is interrupted, and with it every run and its children.
  *
  * Failures: a declaration that cannot be read, wholly or in part, is one failing probe `declaration`, and is read again at
- * each of its runs; what a probe meets is its outcome. What the reducer refuses is told to the log: as a rule the soak is
+ * each of its runs; what a probe meets is its outcome, and one that could not be run is told to the log. What the reducer refuses is told to the log: as a rule the soak is
  * just over, and the session with it; while it is not, e.g. because the clock was set back, probing goes on.
  */
 import { Effect } from "effect"
@@ -12,13 +12,13 @@ import { Inbox } from "../../Agent/Inbox.ts"
 import type { Answer, TopologyDeclared } from "../../Agent/Input.ts"
 import { Intents } from "../../Agent/Intents.ts"
 import { AgentState, entriesOf } from "../../Agent/State.ts"
-import { type ProbeOutcome, Probes } from "../../Layers/Host/Probes.ts"
-import { truncateReason } from "../../Layers/Host/TextTail.ts"
+import { fail, type ProbeOutcome, Probes } from "../../Layers/Host/Probes.ts"
 import { logOf } from "../../Layers/Logging.ts"
 import { probesDue } from "../../Rollout/Owed.ts"
-import { type HealthCheck, type HealthChecks, minimumIntervalSeconds } from "../../Schema/HealthChecks.ts"
+import { type HealthChecks, minimumIntervalSeconds } from "../../Schema/HealthChecks.ts"
 import type { SoakingRecord } from "../../Schema/HostRecord.ts"
 import { monotonicMs, untilNextTick, wallMs } from "../Pacer.ts"
+import { plan, type Planned } from "./Planned.ts"
 
 const log = logOf("agent_probe")
 
@@ -50,14 +50,17 @@ const tellRefusal = (soak: SoakingRecord, message: string, answer: Answer) =>
     ? Effect.void
     : log.info(message, { rollout: soak.rolloutId, reason: answer.reason, detail: answer.detail })
 
-const declare = Effect.fnUntraced(function*(soak: SoakingRecord, probes: TopologyDeclared["probes"]) {
-  const { attempt, rolloutId } = soak
-  const answer = yield* (yield* Inbox).ask({ _tag: "TopologyDeclared", rolloutId, attempt, probes, at: yield* wallMs })
-  yield* tellRefusal(soak, "the probe declaration was refused", answer)
-})
+const declare = Effect.fnUntraced(
+  function*(soak: SoakingRecord, declared: Pick<TopologyDeclared, "probes" | "excused">) {
+    const { attempt, rolloutId } = soak
+    const at = yield* wallMs
+    const answer = yield* (yield* Inbox).ask({ _tag: "TopologyDeclared", rolloutId, attempt, ...declared, at })
+    yield* tellRefusal(soak, "the probe declaration was refused", answer)
+  }
+)
 
 const offer = Effect.fnUntraced(
-  function*(soak: SoakingRecord, probeName: string, mode: HealthCheck["mode"], outcome: ProbeOutcome) {
+  function*(soak: SoakingRecord, probeName: string, mode: Planned["mode"], outcome: ProbeOutcome) {
     const { attempt, rolloutId } = soak
     const at = yield* wallMs
     const answer = yield* (yield* Inbox).ask({
@@ -80,25 +83,38 @@ function isDone(soak: SoakingRecord, name: string): boolean {
 }
 
 /** Runs at once, then on the grid that began then; runs that are late skip the points they missed. */
-const ticker = Effect.fnUntraced(function*(soak: SoakingRecord, name: string, check: HealthCheck) {
-  if (check.runOnce && isDone(soak, name)) return
-  const probes = yield* Probes
-  const periodMs = Math.max(check.intervalSeconds, minimumIntervalSeconds) * 1000
-  const start = yield* monotonicMs
-  while (true) {
-    const outcome = yield* probes.run(check)
-    yield* offer(soak, name, check.mode, outcome)
-    if (check.runOnce && outcome.status === "pass") return
-    yield* Effect.sleep(untilNextTick(start, periodMs, yield* monotonicMs))
+const ticker = Effect.fnUntraced(
+  function*(soak: SoakingRecord, { intervalSeconds, mode, name, run, runOnce }: Planned) {
+    if (runOnce && isDone(soak, name)) return
+    const periodMs = Math.max(intervalSeconds, minimumIntervalSeconds) * 1000
+    const start = yield* monotonicMs
+    let before: ProbeOutcome["status"] | undefined
+    while (true) {
+      const outcome = yield* run
+      if (outcome.status === "inconclusive" && before !== "inconclusive") {
+        yield* log.warn("a probe could not be run", {
+          rollout: soak.rolloutId,
+          reason: "probe-inconclusive",
+          detail: `${name}: ${outcome.failureReason ?? "unknown"}`
+        })
+      }
+      before = outcome.status
+      yield* offer(soak, name, mode, outcome)
+      if (runOnce && outcome.status === "pass") return
+      yield* Effect.sleep(untilNextTick(start, periodMs, yield* monotonicMs))
+    }
   }
-})
+)
 
 const declared = Effect.fnUntraced(function*(soak: SoakingRecord, checks: HealthChecks) {
-  const all = Object.entries(checks).toSorted(([a], [b]) => a < b ? -1 : 1)
-  const topology = all.map(([probeName, { kind, mode }]) => ({ probeName, kind, mode }))
-  yield* declare(soak, topology)
-  const enabled = all.filter(([, { mode }]) => mode !== "disabled")
-  yield* Effect.forEach(enabled, ([name, check]) => ticker(soak, name, check), {
+  const { rollouts } = (yield* AgentState).current()
+  const all = plan(checks, soak.policy, rollouts.get(soak.rolloutId)?.bookkeeping.baseline)
+  yield* declare(soak, {
+    probes: all.map(({ kind, mode, name }) => ({ probeName: name, kind, mode })),
+    excused: all.filter(({ excused }) => excused).map(({ name }) => name)
+  })
+  const enabled = all.filter(({ mode }) => mode !== "disabled")
+  yield* Effect.forEach(enabled, (one) => ticker(soak, one), {
     concurrency: "unbounded",
     discard: true
   })
@@ -108,10 +124,12 @@ const declared = Effect.fnUntraced(function*(soak: SoakingRecord, checks: Health
 /** Fails until the declaration can be read (house rule 8). */
 const undeclared = Effect.fnUntraced(function*(soak: SoakingRecord, first: string) {
   const probes = yield* Probes
-  yield* declare(soak, [{ probeName: declarationProbe, kind: declarationProbe, mode: "enforce" }])
+  yield* declare(soak, {
+    probes: [{ probeName: declarationProbe, kind: declarationProbe, mode: "enforce" }]
+  })
   let failureReason = first
   while (true) {
-    yield* offer(soak, declarationProbe, "enforce", { status: "fail", failureReason: truncateReason(failureReason) })
+    yield* offer(soak, declarationProbe, "enforce", fail(failureReason))
     yield* Effect.sleep(declarationEveryMs)
     const again = yield* probes.declared
     if (again._tag === "Declared") return

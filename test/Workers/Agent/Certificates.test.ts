@@ -251,6 +251,8 @@ describe("enrollment", () => {
       const answers: ReadonlyArray<Answer> = [
         { status: 503, headers: { "retry-after": "30" } },
         { error: "unreachable" },
+        // Signed and known to be good, and not on the list that the control plane has fetched so far.
+        { status: 401, body: `{"reason":"nonce-not-listed"}` },
         { error: "cut" }
       ]
       const good = issuing(lasting(day))
