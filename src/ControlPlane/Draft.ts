@@ -85,14 +85,17 @@ export class Draft {
     } else if (HashMap.has(verdicts, host)) this.state = { ...this.state, verdicts: HashMap.remove(verdicts, host) }
   }
 
-  /** Whom `waiting` may forget: hosts to which nothing of the channel is left. */
-  forgetIdle(channel: string): void {
+  /** Whom `waiting` may forget: hosts to which nothing of the channel is left. `judged`: verdicts that were just given. */
+  forgetIdle(channel: string, judged: ReadonlyMap<string, HostVerdict>): void {
     const hosts = at(this.state.waiting, channel)
     if (hosts === undefined) return
     const { queue, verdicts, waiting } = this.state
     const isOfChannel = (of: { readonly rolloutId: string } | undefined) =>
       of !== undefined && splitRolloutId(of.rolloutId).channel === channel
-    const left = HashSet.filter(hosts, (host) => isOfChannel(at(queue, host)) || isOfChannel(at(verdicts, host)))
+    const left = HashSet.filter(
+      hosts,
+      (host) => isOfChannel(judged.get(host)) || isOfChannel(at(queue, host)) || isOfChannel(at(verdicts, host))
+    )
     if (HashSet.size(left) === HashSet.size(hosts)) return
     const next = HashSet.size(left) === 0 ? HashMap.remove(waiting, channel) : HashMap.set(waiting, channel, left)
     this.state = { ...this.state, waiting: next }

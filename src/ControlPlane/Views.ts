@@ -15,6 +15,7 @@ import type {
   WaitsFor
 } from "../Schema/OperatorViews.ts"
 import { formatTimestamp } from "../Schema/Primitives.ts"
+import type { Fetching } from "../Schema/Wire.ts"
 import { effectiveRecord } from "./Effective.ts"
 import {
   at,
@@ -99,8 +100,15 @@ function hostStatus(state: State, host: string, quarantined: ReadonlySet<string>
       at: rejection.at
     })),
     held: seen?.held ?? null,
+    fetching: fetching(seen?.fetching),
     diverged: membership?.entry.record.diverged === true
   }
+}
+
+function fetching(said: Fetching | undefined): HostStatusEntry["fetching"] {
+  return said === undefined
+    ? null
+    : { closure: said.closure, doneBytes: said.done_bytes, expectedBytes: said.expected_bytes ?? null }
 }
 
 function closureOf(record: HostRecord | undefined): string | undefined {

@@ -10,6 +10,7 @@
 import type { HostRecord, PendingRecord } from "../Schema/HostRecord.ts"
 import { stepActivating, stepDeferred, stepPending } from "./host/Activation.ts"
 import { clockStepped } from "./host/Clock.ts"
+import { learnOfProbes, type ProbeFact } from "./host/Doubt.ts"
 import { stepFailed } from "./host/Failure.ts"
 import type { HostEvent, StepResult } from "./host/Model.ts"
 import { illegal, violates } from "./host/Model.ts"
@@ -95,7 +96,10 @@ export const parityExcluded = [
   "diverged",
   "unproven",
   // What converged here before: the agent's own memory.
-  "rollbackTarget"
+  "rollbackTarget",
+  // Probes that could not be run, and what they said before the switch: what is told of them is what they say in the end.
+  "inconclusive",
+  "excused"
 ] as const
 // After a step of the host's clock its times differ as well: `ClockStepped` moves them on the agent alone.
 
@@ -111,6 +115,7 @@ export type HostFact =
   | { readonly kind: "ClockStepped"; readonly byMs: number }
   /** The agent's digest says the same as the mirror (D6): what was unproven or diverged no longer is. */
   | { readonly kind: "Confirmed" }
+  | ProbeFact
 
 /** Folds a fact. Total: a fact that does not concern the record's state leaves it as it is. */
 export function learn(record: HostRecord, fact: HostFact): HostRecord {
@@ -127,6 +132,10 @@ export function learn(record: HostRecord, fact: HostFact): HostRecord {
       return clockStepped(record, fact.byMs)
     case "Confirmed":
       return confirmed(record)
+    case "Inconclusive":
+    case "Conclusive":
+    case "Excused":
+      return record.state === "Soaking" ? learnOfProbes(record, fact) : record
   }
 }
 

@@ -2,18 +2,23 @@
  * The plan: which rollouts open, which waves advance, which hosts are dispatched, and why the others wait (D8, D11, D15,
  * D17). One pure function over a view; the reducer folds its actions in their order, in the commit that caused it.
  *
- * A pass looks at the channels it is given and is linear in their hosts. Everything is decided in ascending order of names,
- * so that equal views give equal plans. It plans on what its own actions lead to: a rollout that opens is dispatched in the
- * same pass, a wave that is complete promotes the next one at once.
+ * A pass looks at the channels it is given and is linear in their hosts. Channels are planned after those they wait for, hosts by
+ * wave and then name, so that equal views give equal plans. It plans on what its own actions lead to: a rollout that opens is
+ * dispatched in the same pass, a wave that is complete promotes the next one at once, and a rollout that is complete lets the
+ * channels after it begin.
  *
  * Does not own: records (the reducer folds them), leases (D8), quarantine entries.
  */
 import type { HostRecord } from "../Schema/HostRecord.ts"
+import { disruptionBudget } from "./gates/DisruptionBudget.ts"
 import { judge } from "./gates/Gates.ts"
 import { newPending } from "./Host.ts"
+import { carriedOver } from "./planner/Carry.ts"
 import { opening } from "./planner/Opening.ts"
+import { incomplete, predecessorsFirst, type Standing } from "./planner/Predecessors.ts"
 import type {
   Blocked,
+  Candidate,
   ChannelView,
   ManifestView,
   Plan,
@@ -23,19 +28,27 @@ import type {
   RolloutView,
   WaveReport
 } from "./planner/View.ts"
-import { hostsByWave, reportWave } from "./planner/Waves.ts"
+import { hostsByWave, proofIn, reportWave } from "./planner/Waves.ts"
 import { isLive, type RolloutEvent, step } from "./Rollout.ts"
 
+export { budgetGate, disruptionBudget } from "./gates/DisruptionBudget.ts"
 export { gates, judge } from "./gates/Gates.ts"
+export { Flights, mostInFlight } from "./planner/Budgets.ts"
+export { carriedOver } from "./planner/Carry.ts"
 export type {
   Blocked,
+  Budget,
   Candidate,
   ChannelView,
+  FlightCount,
   Gate,
+  InFlight,
   ManifestView,
   Plan,
   PlanAction,
+  PlannedEdge,
   PlannedHost,
+  PlannedOrder,
   PlannedTopology,
   PlanView,
   QuarantineView,
@@ -47,9 +60,8 @@ export type {
 
 /** Plans the channels of the view. Folding its actions and planning again at the same `now` gives no further action. */
 export function plan(view: PlanView): Plan {
-  const plans = view.channels.toSorted((a, b) => a.channel < b.channel ? -1 : 1).map((channel) =>
-    planChannel(view, channel)
-  )
+  const standings = new Map<string, Standing>()
+  const plans = predecessorsFirst(view.channels).map((channel) => planChannel(view, channel, standings))
   return {
     actions: plans.flatMap(({ actions }) => actions),
     verdicts: plans.flatMap(({ verdicts }) => verdicts),
@@ -57,18 +69,21 @@ export function plan(view: PlanView): Plan {
   }
 }
 
-function planChannel(view: PlanView, channel: ChannelView): Plan {
+/** Adds to `standings` where the channel's rollout stands: the channels after it ask. */
+function planChannel(view: PlanView, channel: ChannelView, standings: Map<string, Standing>): Plan {
   const { manifest } = channel
   if (manifest === undefined) return closeChannel(view, channel)
   const known = view.rolloutOf(manifest.rolloutId)
-  const action = opening(channel, manifest, known, view.now)
-  const opened = afterOpening(manifest, known, action, view.now)
-  if (opened === undefined || opened.record.state === "Terminal") {
-    return { actions: only(action), verdicts: [], waves: [] }
-  }
+  const action = opening(channel, manifest, known, view)
+  const opened = afterOpening(manifest, known, action, view)
+  if (opened === undefined) return { actions: only(action), verdicts: [], waves: [] }
   const waves = hostsByWave(opened.plan)
   const promoted = promote(opened, waves, view.now)
-  const dispatched = dispatch(view, channel, promoted)
+  standings.set(channel.channel, promoted)
+  if (promoted.rollout.record.state === "Terminal") {
+    return { actions: [...only(action), ...promoted.moves], verdicts: [], waves: [] }
+  }
+  const dispatched = dispatch(view, channel, manifest, { ...promoted, waves, standings })
   return {
     actions: [...only(action), ...promoted.moves, ...dispatched.actions],
     verdicts: dispatched.verdicts,
@@ -100,15 +115,16 @@ function afterOpening(
   manifest: ManifestView,
   known: RolloutView | undefined,
   action: PlanAction | undefined,
-  now: number
+  { convergedOn, now }: PlanView
 ): RolloutView | undefined {
   if (action?._tag !== "Open" && action?._tag !== "Reopen") return known?.record.state === "Pruned" ? undefined : known
   const restarted = action._tag === "Open" ? undefined : new Set(action.restarted)
+  const carried = new Set(action.carried)
   const recordOf = (hostname: string): HostRecord | undefined => {
     const planned = manifest.plan.hosts[hostname]
     const previous = known?.recordOf(hostname)
     if (planned === undefined || (restarted !== undefined && !restarted.has(hostname))) return previous
-    return newPending({
+    const fresh = newPending({
       rolloutId: manifest.rolloutId,
       hostname,
       channel: action.rollout.channel,
@@ -119,6 +135,8 @@ function afterOpening(
       signedAt: manifest.signedAt,
       lastEventSeq: previous?.lastEventSeq ?? 0
     })
+    const source = carried.has(hostname) ? convergedOn(hostname, planned.targetClosure) : undefined
+    return source === undefined ? fresh : carriedOver(source, fresh)
   }
   const joined = Object.entries(manifest.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)[0]
   const alwaysDeclares = known?.alwaysDeclares ?? (() => true)
@@ -134,10 +152,8 @@ function moved(rollout: RolloutView, event: RolloutEvent): RolloutView {
   return result.ok ? { ...rollout, record: result.record } : rollout
 }
 
-interface Promoted {
-  readonly rollout: RolloutView
+interface Promoted extends Standing {
   readonly moves: ReadonlyArray<PlanAction>
-  readonly report: WaveReport
 }
 
 /** Advances through every complete wave; each turn of the loop ends it or raises the wave. */
@@ -180,35 +196,71 @@ interface Dispatched {
   readonly verdicts: Plan["verdicts"]
 }
 
-function dispatch(view: PlanView, channel: ChannelView, { report, rollout }: Promoted): Dispatched {
+/** What all hosts of the channel share while they are judged. */
+interface Judging extends Standing {
+  /** Hosts by wave, in the order in which they go. */
+  readonly waves: ReadonlyArray<ReadonlyArray<string>>
+  readonly standings: ReadonlyMap<string, Standing>
+}
+
+function dispatch(view: PlanView, channel: ChannelView, manifest: ManifestView, judging: Judging): Dispatched {
   const actions: Array<PlanAction> = []
   const verdicts: Array<{ hostname: string; rolloutId: string; verdict: Blocked }> = []
+  const { rollout, waves } = judging
   const { rolloutId } = rollout.record
-  const condemnedBy = failedUnder(view.quarantine, rollout)
-  for (const [hostname, { wave }] of Object.entries(rollout.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)) {
+  const candidateOf = candidates(view, channel, manifest, judging)
+  for (const hostname of waves.flat()) {
     const record = rollout.recordOf(hostname)
     const queued = view.dispatchOf(hostname)
     // Another rollout's dispatch is that rollout's to take back: two plans must not overwrite each other's rows.
     if (record?.state !== "Pending" || record.closedAt !== undefined) continue
     if (queued !== undefined && queued.rolloutId !== rolloutId) continue
     const { attempt, targetClosure } = record
-    const verdict = judge({
-      hostname,
-      wave,
-      targetClosure,
-      rollout: rollout.record,
-      progress: report,
-      ...(channel.recovering === undefined ? {} : { recovering: channel.recovering }),
-      quarantined: view.quarantine.closures,
-      ...(condemnedBy === undefined ? {} : { condemnedBy }),
-      now: view.now
-    })
+    const candidate = candidateOf(hostname, targetClosure, queued?.lease !== undefined)
+    const verdict = judge(candidate)
     if (!verdict.pass) {
       if (queued !== undefined) actions.push({ _tag: "Revoke", hostname, rolloutId, because: verdict.because })
       verdicts.push({ hostname, rolloutId, verdict })
-    } else if (queued?.attempt !== attempt) {
-      actions.push({ _tag: "Dispatch", hostname, rolloutId, attempt, targetClosure })
+      continue
     }
+    if (queued?.attempt !== attempt) actions.push({ _tag: "Dispatch", hostname, rolloutId, attempt, targetClosure })
+    const budget = disruptionBudget(candidate)
+    if (!budget.pass) verdicts.push({ hostname, rolloutId, verdict: budget })
   }
   return { actions, verdicts }
+}
+
+/** What the gates look at, for one host after the other: what is the same for all is looked up once. */
+function candidates(
+  view: PlanView,
+  channel: ChannelView,
+  { order }: ManifestView,
+  { report, rollout, standings, waves }: Judging
+): (hostname: string, targetClosure: string, leased: boolean) => Candidate {
+  const { flights, now, quarantine } = view
+  const condemnedBy = failedUnder(quarantine, rollout)
+  const failed = isLive(rollout.record.state) ? [] : waves.flat().filter((hostname) => {
+    const state = rollout.recordOf(hostname)?.state
+    return state === "Failed" || state === "Reverted"
+  })
+  const shared = {
+    rollout: rollout.record,
+    progress: report,
+    ...(channel.recovering === undefined ? {} : { recovering: channel.recovering }),
+    failed,
+    quarantined: quarantine.closures,
+    ...(condemnedBy === undefined ? {} : { condemnedBy }),
+    predecessors: incomplete(view, channel, standings),
+    flights,
+    now
+  }
+  return (hostname, targetClosure, leased) => ({
+    ...shared,
+    hostname,
+    wave: rollout.plan.hosts[hostname]?.wave ?? 0,
+    targetClosure,
+    edges: (order.edges.get(hostname) ?? []).map((edge) => ({ edge, proof: proofIn(rollout, edge.gates, now) })),
+    budgets: order.budgets.get(hostname) ?? [],
+    leased
+  })
 }

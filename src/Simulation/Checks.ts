@@ -65,6 +65,7 @@ export const checkAll = (books: Books): ReadonlyArray<string> => [
   ...books.hosts.flatMap((host) => eventsLost(host, books)),
   ...books.hosts.flatMap(eventsOutOfOrder),
   ...books.hosts.flatMap(activatedTwice),
+  ...books.hosts.flatMap(guardsDisobeyed),
   ...books.hosts.flatMap((host) => recordsDiffer(host, books)),
   ...books.hosts.flatMap(({ host, rows, state }) =>
     disagreements(rows, state.rollouts).map((detail) =>
@@ -103,7 +104,7 @@ function eventsLost({ host, rows, state }: HostBooks, books: Books): ReadonlyArr
   })
 }
 
-/** Sequence numbers are contiguous from 1 (D2). */
+/** Sequence numbers are contiguous (D2): from 1, or above those of a journal that was lost. */
 function eventsOutOfOrder({ host, rows }: HostBooks): ReadonlyArray<string> {
   const lanes = Map.groupBy(
     rows.flatMap(({ entry, rolloutId }) => {
@@ -113,21 +114,49 @@ function eventsOutOfOrder({ host, rows }: HostBooks): ReadonlyArray<string> {
     ({ rolloutId }) => rolloutId
   )
   return [...lanes].flatMap(([rolloutId, events]) =>
-    events.every(({ seq }, index) => seq === index + 1)
+    events.every(({ seq }, index) => seq === (host.journalsLost === 0 ? 1 : events[0]?.seq ?? 1) + index)
       ? []
       : [`${host.name}: sequence numbers of ${rolloutId} are ${events.map(({ seq }) => seq).join(" ")}`]
   )
 }
 
-/** No attempt is activated twice, save after a switch that was lost with its power (D7, D11); the scripts lose none. */
+/**
+ * No attempt is activated twice, save after a switch that was lost with its power (D7, D11); the scripts lose none. A host whose
+ * acknowledgement was lost with its journal is offered the same attempt once more.
+ */
 function activatedTwice({ host }: HostBooks): ReadonlyArray<string> {
   const switches = Map.groupBy(
     host.hardware.runs,
     ({ id }) => `${id.purpose} switch of ${id.rolloutId}, attempt ${id.attempt}`
   )
   return [...switches].flatMap(([name, runs]) =>
-    runs.length === 1 ? [] : [`${host.name}: ${name} ran ${runs.length} times`]
+    runs.length <= 1 + host.journalsLost ? [] : [`${host.name}: ${name} ran ${runs.length} times`]
   )
+}
+
+/** How long a guard that has fired may wait for a switch that runs, ms: its time-out. */
+const guardWaitMs = 5 * 60_000
+
+/**
+ * A guard that fired has taken its host back at once, and the record says so: never one that has converged (D11). That there
+ * was one switch back is `activatedTwice`'s.
+ */
+function guardsDisobeyed({ host, state }: HostBooks): ReadonlyArray<string> {
+  return host.guard.fired.flatMap(({ at: firedAt, order: { attempt, closure, rolloutId } }) => {
+    const name = `${host.name}: the guard of ${rolloutId}`
+    const back = host.hardware.runs.find(({ id }) =>
+      id.purpose === "rollback" && id.rolloutId === rolloutId && id.attempt === attempt
+    )
+    const record = state.rollouts.get(rolloutId)?.record
+    const known = host.journalsLost > 0 || record?.state === "Reverted" ||
+      (record?.state === "Failed" && record.attempt === attempt)
+    return [
+      ...(back?.closure === closure && back.at <= firedAt + guardWaitMs
+        ? []
+        : [`${name} did not go back to ${closure}`]),
+      ...(known ? [] : [`${name} has fired, and the record says ${record?.state}`])
+    ]
+  })
 }
 
 /** Fixed by the control plane at the first lease of an attempt (D8), and never told back: a lost disk loses it. */
@@ -142,6 +171,10 @@ function differences(record: HostRecord, mirror: HostRecord, excluded: ReadonlyA
     .map((field) => `${field} ${JSON.stringify(here.get(field))} there ${JSON.stringify(there.get(field))}`)
 }
 
+/** What a host that has lost its journal need not know any more. */
+const hasEnded = ({ closedAt, state }: HostRecord): boolean =>
+  closedAt !== undefined || state === "Converged" || state === "Failed" || state === "Reverted"
+
 /** The mirror is the agent's record, but for the fields that only one side knows (house rule 3). */
 function recordsDiffer({ host, state }: HostBooks, books: Books): ReadonlyArray<string> {
   const own = [...state.rollouts].flatMap(([rolloutId, { record }]) => {
@@ -154,7 +187,8 @@ function recordsDiffer({ host, state }: HostBooks, books: Books): ReadonlyArray<
   })
   const unknown = sorted(books.state.rollouts).flatMap(([rolloutId, { hosts }]) => {
     const mirror = Option.getOrUndefined(HashMap.get(hosts, host.name))
-    return mirror === undefined || mirror.record.state === "Pending" || state.rollouts.has(rolloutId)
+    return mirror === undefined || mirror.record.state === "Pending" || state.rollouts.has(rolloutId) ||
+        (host.journalsLost > 0 && hasEnded(mirror.record))
       ? []
       : [`${host.name}: the control plane says ${mirror.record.state} of ${rolloutId}, which the host does not know`]
   })

@@ -4,6 +4,7 @@ import { encodeFleetResolved, encodeRolloutManifest, type FleetResolved } from "
 import { canonicalText, encodeUtf8, type Json, sha256Hex } from "../Trust/CanonicalJson.ts"
 import { projectManifest } from "../Trust/FleetAndManifests.ts"
 import { publicKeyOfSeed, signEd25519 } from "../Trust/Signature.ts"
+import { noOrder, type Order } from "./Order.ts"
 
 export const channel = "stable"
 /** The private key of every virtual world. It guards nothing. */
@@ -23,6 +24,7 @@ export interface Release {
   readonly waves: ReadonlyArray<ReadonlyArray<string>>
   readonly soakSeconds: number
   readonly signedAt: number
+  readonly order?: Order
 }
 
 const digits = (version: number) => version.toString(16).repeat(40).slice(0, 40)
@@ -38,7 +40,9 @@ const signed = (value: Json): FetchedArtifact & { readonly hash: string } => {
 const asJson = (encoded: unknown): Json => JSON.parse(JSON.stringify(encoded))
 
 /** The files of a release, by the names under which a control plane looks for them. */
-export function filesOf({ signedAt, soakSeconds, version, waves }: Release): ReadonlyMap<string, FetchedArtifact> {
+export function filesOf(
+  { order = noOrder, signedAt, soakSeconds, version, waves }: Release
+): ReadonlyMap<string, FetchedArtifact> {
   const fleet: FleetResolved = {
     schemaVersion: 1,
     hosts: Object.fromEntries(
@@ -66,14 +70,18 @@ export function filesOf({ signedAt, soakSeconds, version, waves }: Release): Rea
           soakMinutes: 1,
           soakSeconds
         })),
-        healthGate: {},
+        healthGate: { systemdFailedUnits: { max: 0 } },
         onHealthFailure: "rollback-and-halt"
       }
     },
     waves: { [channel]: waves.map((hosts) => ({ hosts, soakMinutes: 1, soakSeconds })) },
-    edges: [],
+    edges: order.edges.map(([gates, gated]) => ({ gates, gated, reason: null })),
     channelEdges: [],
-    disruptionBudgets: [],
+    disruptionBudgets: order.budgets.map(({ hosts, maxInFlight }) => ({
+      selector: { tags: [], tagsAny: [], hosts, channel: null, all: false },
+      maxInFlight,
+      maxInFlightPct: null
+    })),
     meta: { schemaVersion: 1, signedAt, ciCommit: digits(version) }
   }
   const fleetFile = signed(asJson(encodeFleetResolved(fleet)))

@@ -5,10 +5,12 @@
  * Owns what happens and when it must be over. What must hold at the end is in `Checks.ts`.
  */
 import { hostIn } from "../ControlPlane/State.ts"
+import { fail, pass as passes } from "../Layers/Host/Probes.ts"
 import type { HostStateName } from "../Schema/Wire.ts"
 import { checkAll, isDrained, openBooks, readMirror } from "./Checks.ts"
-import type { Dice } from "./Dice.ts"
+import { Dice } from "./Dice.ts"
 import { calm } from "./Network.ts"
+import { drawOrder, orderBroken } from "./Order.ts"
 import { closureOf, rolloutIdOf } from "./Release.ts"
 import type { VirtualHost } from "./VirtualHost.ts"
 import { World } from "./World.ts"
@@ -40,16 +42,18 @@ const quarantineMs = 2 * 60_000
 const soakSeconds = 20
 
 /** How a bad release is bad. */
-type Badness = "probe" | "switch"
+type Badness = "probe" | "switch" | "unit"
 
 export function play(seed: number): Outcome {
-  const world = new World({ seed: String(seed), waves: [["a"], ["b", "c"], ["d"]], soakSeconds })
+  const waves = [["a"], ["b", "c"], ["d"]]
+  const order = drawOrder(new Dice(`${seed}/order`), waves)
+  const world = new World({ seed: String(seed), waves, soakSeconds, order })
   const storm = new Storm(world)
   const problems: Array<string> = []
-  const bad = world.dice.pick<Badness>(["probe", "switch"])
+  const bad = world.dice.pick<Badness>(["probe", "switch", "unit"])
   spoil(world, bad)
 
-  const chapter = (name: string, over: () => boolean) => {
+  const chapter = (name: string, over: () => boolean, besides: () => void = () => {}) => {
     const began = world.timeline.now
     for (;;) {
       const elapsed = world.timeline.now - began
@@ -60,6 +64,7 @@ export function play(seed: number): Outcome {
       }
       if (elapsed < stormMs) storm.blow()
       else storm.settle()
+      besides()
       world.pass(tickMs)
     }
     world.trace.add("world", `${name}: reached`)
@@ -69,22 +74,28 @@ export function play(seed: number): Outcome {
   world.start()
   chapter("all hosts run r1", () => converged(world, 1))
   world.publish(2)
-  chapter("the canary is back on r1 and r2 is stopped", () => stopped(world))
+  const besides = world.dice.chance(0.5) ? () => storm.loseAgent() : undefined
+  chapter("the canary is back on r1 and r2 is stopped", () => stopped(world), besides)
   pass(world, storm, quarantineMs)
   world.publish(3)
   chapter("all hosts run r3", () => converged(world, 3))
   storm.settle()
   chapter("everything has arrived", () => isDrained(openBooks(world)))
 
-  problems.push(...checkAll(openBooks(world)), ...touched(world))
+  problems.push(...checkAll(openBooks(world)), ...orderBroken(openBooks(world), order), ...touched(world))
   return {
     seed,
     hash: world.trace.digest(),
     problems,
     history: world.trace.lines,
     lasted: world.timeline.now,
-    faults: { ...storm.counts, ...world.network.counts }
+    faults: { ...storm.counts, ...world.network.counts, ...guardCounts(world) }
   }
+}
+
+const guardCounts = ({ hosts }: World): Readonly<Record<string, number>> => {
+  const fired = hosts.reduce((sum, { guard }) => sum + guard.fired.length, 0)
+  return fired === 0 ? {} : { "guard fired": fired }
 }
 
 /** Everything that may go wrong does, now and then; how often is a matter of the seed. */
@@ -120,7 +131,11 @@ class Storm {
     }
     if (dice.chance(0.02)) world.backUp()
     if (dice.chance(0.003)) this.#count("lost disk", () => world.loseDisk(dice.between(500, 60_000)))
+    if (dice.chance(0.004)) this.#loseJournal(host())
     if (dice.chance(0.006)) this.#count("restart", () => machine().machine.restart())
+    if (dice.chance(0.008)) {
+      this.#count("probes that cannot run", () => world.blind(host(), dice.between(1_000, 90_000)))
+    }
     if (dice.chance(0.008)) this.#count("cut off", () => world.cutOff(host(), dice.between(5_000, 120_000)))
     if (dice.chance(0.006)) {
       this.#count("full disk", () => world.failDisk(machine(), Array(dice.between(1, 6)).fill("full")))
@@ -128,6 +143,23 @@ class Storm {
     if (dice.chance(0.006)) {
       this.#count("commit error", () => world.failDisk(machine(), [dice.pick(["failed", "doneButError"])]))
     }
+  }
+
+  /** The bad release takes the canary's agent with it, once, for longer than any guard waits. */
+  loseAgent(): void {
+    const canary = canaryOf(this.#world)
+    if (this.counts["lost agent"] !== undefined || canary?.machine.running !== true || !hasTried(canary, 2)) return
+    this.#count("lost agent", () => canary.machine.crash(this.#world.dice.between(1_000_000, 1_500_000)))
+  }
+
+  /**
+   * Never the canary's: where it has to go back to is in no other place. Down for longer than a request can be on its way, as
+   * a host is whose disk is changed.
+   */
+  #loseJournal(host: VirtualHost): void {
+    const { dice } = this.#world
+    if (host === canaryOf(this.#world) || !host.machine.running) return
+    this.#count("lost journal", () => this.#world.loseJournal(host, dice.between(20_000, 60_000)))
   }
 
   /** No new faults; those that last end by themselves. */
@@ -158,22 +190,24 @@ const pass = (world: World, storm: Storm, ms: number) => {
 /** Makes the second release bad on every host. */
 function spoil(world: World, bad: Badness): void {
   const spoiled = closureOf(2)
-  for (const { hardware, probes } of world.hosts) {
-    if (bad === "probe") {
-      probes.script = () => ({
-        durationMs: 10,
-        outcome: hardware.running === spoiled
-          ? { status: "fail", failureReason: "status 500, expected 200" }
-          : { status: "pass" }
-      })
-    } else {
-      const { script } = hardware
-      hardware.script = {
-        ...script,
-        switch: (closure, id) =>
-          closure === spoiled
-            ? { durationMs: 1_000, end: { _tag: "Exit", code: 1, stderr: "unit web failed", link: "moved" } }
-            : script.switch(closure, id)
+  for (const host of world.hosts) {
+    const { hardware } = host
+    switch (bad) {
+      case "probe":
+        host.web = () => hardware.running === spoiled ? fail("status 500, expected 200") : passes
+        break
+      case "unit":
+        host.failedUnits = () => hardware.running === spoiled ? ["web.service"] : []
+        break
+      case "switch": {
+        const { script } = hardware
+        hardware.script = {
+          ...script,
+          switch: (closure, id) =>
+            closure === spoiled
+              ? { durationMs: 1_000, end: { _tag: "Exit", code: 1, stderr: "unit web failed", link: "moved" } }
+              : script.switch(closure, id)
+        }
       }
     }
   }
@@ -193,18 +227,20 @@ function converged(world: World, version: number): boolean {
   return world.hosts.every((host) => stateOf(host) === "Converged")
 }
 
+/** It was switched to the release. */
+const hasTried = ({ hardware }: VirtualHost, version: number): boolean =>
+  hardware.runs.some(({ closure }) => closure === closureOf(version))
+
 const canaryOf = ({ hosts, waves }: World) => hosts.find(({ name }) => name === waves[0]?.[0])
 
 /** The canary has tried r2, went back, and the control plane knows. */
 function stopped(world: World): boolean {
   const canary = canaryOf(world)
   if (canary === undefined || canary.hardware.running !== closureOf(1)) return false
-  return canary.hardware.runs.some(({ closure }) => closure === closureOf(2)) &&
-    mirrorStates(world, 2)(canary) === "Reverted"
+  return hasTried(canary, 2) && mirrorStates(world, 2)(canary) === "Reverted"
 }
 
 /** Nobody but the canary was ever touched by the bad release. */
 const touched = (world: World): ReadonlyArray<string> =>
-  world.hosts.filter((host) => host !== canaryOf(world)).flatMap(({ hardware, name }) =>
-    hardware.runs.some(({ closure }) => closure === closureOf(2)) ? [`${name} was switched to the bad release`] : []
-  )
+  world.hosts.filter((host) => host !== canaryOf(world) && hasTried(host, 2))
+    .map(({ name }) => `${name} was switched to the bad release`)

@@ -10,6 +10,8 @@ import { MemoryDisk } from "../Layers/Disk/MemoryDisk.ts"
 import { TrustFile } from "../Layers/Disk/TrustFile.ts"
 import * as ActivatorMemory from "../Layers/Host/ActivatorMemory.ts"
 import { Facts } from "../Layers/Host/Facts.ts"
+import * as GuardMemory from "../Layers/Host/GuardMemory.ts"
+import { inconclusive, pass, type ProbeOutcome } from "../Layers/Host/Probes.ts"
 import * as ProbesMemory from "../Layers/Host/ProbesMemory.ts"
 import { ClientCertificate } from "../Layers/Net/ClientCertificate.ts"
 import { Exchange } from "../Layers/Net/Exchange.ts"
@@ -36,16 +38,31 @@ const web = {
   mode: "enforce",
   intervalSeconds: 5,
   runOnce: false,
+  onBaselineFailure: "hold",
   url: "http://127.0.0.1:8080/",
   expectStatus: 200,
   timeoutSecs: 2
 } as const
 
+/** How often the process of the guard looks. */
+const guardLookMs = 1_000
+
+const blindness = "too many open files"
+
 export class VirtualHost {
   readonly name: string
   readonly machine: Machine
   readonly hardware: ActivatorMemory.MemoryHost
-  readonly probes: ProbesMemory.MemoryProbes
+  /** A process of its own: it goes on when the agent's has crashed. */
+  readonly guard: GuardMemory.MemoryGuard
+  /** What the web server says when it is asked, and which units are failed. */
+  web: () => ProbeOutcome = () => pass
+  failedUnits: () => ReadonlyArray<string> = () => []
+  /** No probe can run. */
+  blind = false
+  /** How often it has forgotten what only its journal knew. */
+  journalsLost = 0
+  readonly #probes: ProbesMemory.MemoryProbes
   /** The journal's disk; the trust memory's has no faults of its own. */
   readonly disk: MemoryDisk
   readonly #trustDisk: MemoryDisk
@@ -56,7 +73,18 @@ export class VirtualHost {
     this.disk = new MemoryDisk(`${name}/journal.db`)
     this.#trustDisk = new MemoryDisk(`${name}/trust-memory.db`)
     this.hardware = new ActivatorMemory.MemoryHost({ initial, now: Effect.sync(() => Math.floor(timeline.now)) })
-    this.probes = new ProbesMemory.MemoryProbes({ web })
+    this.guard = new GuardMemory.MemoryGuard(this.hardware)
+    const watch = () => {
+      this.guard.settle(Math.floor(timeline.now))
+      timeline.after(guardLookMs, watch)
+    }
+    timeline.after(guardLookMs, watch)
+    this.#probes = new ProbesMemory.MemoryProbes({ web }, () => ({
+      durationMs: 10,
+      outcome: this.blind ? inconclusive(blindness) : this.web()
+    }))
+    this.#probes.failedUnits = () =>
+      this.blind ? { _tag: "Unknown", problem: blindness } : { _tag: "Units", units: this.failedUnits() }
     const cache = new Map<string, Uint8Array>()
     const peer = {
       commonName: `agent-${name}.${commonNameSuffix}`,
@@ -81,7 +109,8 @@ export class VirtualHost {
       const outside = Layer.mergeAll(
         Layer.succeed(Exchange, Exchange.of(network.exchange(process, name, peer))),
         ActivatorMemory.layer(this.hardware),
-        ProbesMemory.layer(this.probes),
+        GuardMemory.layer(this.guard, this.hardware),
+        ProbesMemory.layer(this.#probes),
         ArtifactCache.layerMemory(cache),
         ClientCertificate.layerNone,
         TrustFile.layerMemory({ bytes: trustFile }),

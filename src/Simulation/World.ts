@@ -7,6 +7,7 @@ import { type CommitFault } from "../Layers/Disk/MemoryDisk.ts"
 import { Dice } from "./Dice.ts"
 import type { Surroundings } from "./Machine.ts"
 import { Network, type Weather } from "./Network.ts"
+import { noOrder, type Order } from "./Order.ts"
 import { closureOf, filesOf } from "./Release.ts"
 import { Timeline } from "./Timeline.ts"
 import { Trace } from "./Trace.ts"
@@ -23,6 +24,8 @@ export interface WorldOptions {
   /** Host names by wave. */
   readonly waves: ReadonlyArray<ReadonlyArray<string>>
   readonly soakSeconds: number
+  /** Budgets and edges of every release. */
+  readonly order?: Order
 }
 
 export class World {
@@ -34,16 +37,18 @@ export class World {
   readonly controlPlane: VirtualControlPlane
   readonly waves: ReadonlyArray<ReadonlyArray<string>>
   readonly #soakSeconds: number
+  readonly #order: Order
   #backup: Uint8Array | undefined
   /** The control plane's disk was put back or replaced: it has forgotten what only it knew. */
   forgot = false
 
-  constructor({ seed, soakSeconds, waves }: WorldOptions) {
+  constructor({ order = noOrder, seed, soakSeconds, waves }: WorldOptions) {
     this.dice = new Dice(`${seed}/world`)
     this.network = new Network(new Dice(`${seed}/network`), (line) => this.trace.add("network", line))
     const world: Surroundings = { timeline: this.timeline, trace: this.trace, network: this.network, epochMs, seed }
     this.waves = waves
     this.#soakSeconds = soakSeconds
+    this.#order = order
     this.controlPlane = new VirtualControlPlane(world)
     this.hosts = waves.flat().toSorted().map((name) => new VirtualHost(name, world, closureOf(firstVersion)))
   }
@@ -61,6 +66,7 @@ export class World {
       version,
       waves: this.waves,
       soakSeconds: this.#soakSeconds,
+      order: this.#order,
       signedAt: epochMs + Math.floor(this.timeline.now / 1000) * 1000
     }
     for (const [name, file] of filesOf(release)) this.controlPlane.releases.set(name, file)
@@ -83,10 +89,28 @@ export class World {
     this.timeline.after(forMs, () => this.network.cutOff.delete(host.name))
   }
 
+  /** Nothing about a host's health can be found out for a while. */
+  blind(host: VirtualHost, forMs: number): void {
+    this.trace.add("world", `the probes of ${host.name} cannot run for ${forMs} ms`)
+    host.blind = true
+    this.timeline.after(forMs, () => {
+      host.blind = false
+    })
+  }
+
   /** The next commits of a machine meet these faults. */
   failDisk(machine: VirtualHost | VirtualControlPlane, faults: ReadonlyArray<CommitFault>): void {
     this.trace.add("world", `${machine.disk.file} meets ${faults.join(", ")}`)
     machine.disk.fail(...faults)
+  }
+
+  /** A host's journal is lost, and with it all that only this host knew; its agent starts again on an empty one. */
+  loseJournal(host: VirtualHost, downMs: number): void {
+    if (!host.machine.running) return
+    host.machine.crash(downMs)
+    this.trace.add("world", `the journal of ${host.name} is lost`)
+    host.disk.wipe()
+    host.journalsLost += 1
   }
 
   /** Keeps what the control plane's disk holds now. */

@@ -1,13 +1,14 @@
 import { assert, describe, it as test, layer } from "@effect/vitest"
 import { Effect } from "effect"
-import { mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
+import { makeAuthority } from "../../examples/certificates.ts"
 import { disagreements } from "../../src/ControlPlane/Disagreements.ts"
 import { foldLog } from "../../src/ControlPlane/Fold.ts"
 import { Touched } from "../../src/ControlPlane/fold/Touched.ts"
 import { MemoryDisk } from "../../src/Layers/Disk/MemoryDisk.ts"
-import { Certificates } from "../support/certificates.ts"
+import { agentSuffix, Certificates } from "../support/certificates.ts"
 import { controlPlaneMain, runCommand } from "../support/command.ts"
 import { dispatched, openJournal, Plane, type Release } from "../support/controlPlane.ts"
 import { publish, type Site, site, start } from "../support/controlPlaneProcess.ts"
@@ -92,6 +93,29 @@ describe("nixfleet-control-plane check", () => {
         const cut = check(found, "--deep")
         assert.strictEqual(cut.code, 78)
         assert.include(cut.errors, "journal.db")
+      }))
+
+    it.effect("says whether hosts can be given certificates, and whether those would be let in", () =>
+      Effect.gen(function*() {
+        const { authority, caFile, directory } = yield* Certificates
+        const found = yield* site
+        assert.include(check(found).out, "no authority is given: hosts are neither enrolled nor renewed here")
+        const [key, otherCert, otherKey] = ["check-ca-key.pem", "other-ca.pem", "other-ca-key.pem"].map((name) =>
+          join(directory, name)
+        )
+        const other = makeAuthority({ commonName: "other", now: Date.now(), agentSuffix })
+        writeFileSync(key!, authority.key, { mode: 0o600 })
+        writeFileSync(otherCert!, other.cert)
+        writeFileSync(otherKey!, other.key, { mode: 0o600 })
+        const issuing = (cert: string, file: string) =>
+          check(found, "--issuance-ca-cert", cert, "--issuance-ca-key", file)
+        const good = issuing(caFile, key!)
+        assert.deepStrictEqual([good.code, good.errors], [0, ""])
+        assert.include(good.out, "issues certificates to hosts")
+        assert.include(issuing(caFile, otherKey!).errors, "is not the key of the authority's certificate")
+        assert.include(issuing(otherCert!, otherKey!).errors, "hosts that enroll here would be refused")
+        chmodSync(key!, 0o640)
+        assert.include(issuing(caFile, key!).errors, "others may use the authority's key")
       }))
 
     it.effect("names everything that is wrong at once, exit 78", () =>

@@ -290,7 +290,14 @@ describe("Ten thousand hosts", () => {
 })
 
 describe("A poll of a host whose dispatch is queued", () => {
-  const poll: Input = { _tag: "Parked", host: "h1", waiterId: 7, capabilities: capable, issuedAt: 0, until: start + 60_000 }
+  const poll: Input = {
+    _tag: "Parked",
+    host: "h1",
+    waiterId: 7,
+    capabilities: capable,
+    issuedAt: 0,
+    until: start + 60_000
+  }
   const clocks = { wall: start, monotonic: 0 }
 
   it("is answered in its own decision, without a plan", () => {

@@ -65,6 +65,20 @@ describe("Views (W24)", () => {
     assert.strictEqual(status?.rejections[0]?.reason, "stale")
   })
 
+  it("shows how far a host's fetch was in its last heartbeat, which alone makes nothing durable", () => {
+    const plane = ready()
+    dispatched(plane, "h1").accepts(plane)
+    const closure = closureOf("a1", "h1")
+    plane.heartbeat("h1", { fetching: { closure, done_bytes: 1 } })
+    assert.deepStrictEqual(statusOf(plane, "h1")?.fetching, { closure, doneBytes: 1, expectedBytes: null })
+    const rows = plane.writes.length
+    plane.heartbeat("h1", { fetching: { closure, done_bytes: 31, expected_bytes: 120 } })
+    assert.deepStrictEqual(statusOf(plane, "h1")?.fetching, { closure, doneBytes: 31, expectedBytes: 120 })
+    plane.heartbeat("h1")
+    assert.isNull(statusOf(plane, "h1")?.fetching)
+    assert.strictEqual(plane.writes.length, rows)
+  })
+
   it("shows soak, failing probes and the quarantined closure", () => {
     const plane = ready()
     const h1 = dispatched(plane, "h1")

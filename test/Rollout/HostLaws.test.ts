@@ -1,7 +1,7 @@
 /** Laws of the host machine over random histories (house rules 2 and 3, protocol.md §6.1). */
 import { assert, describe, it } from "@effect/vitest"
 import { Schema } from "effect"
-import { learn, parityExcluded, type UnnumberedEvent } from "../../src/Rollout/Host.ts"
+import { type HostFact, learn, parityExcluded, type UnnumberedEvent } from "../../src/Rollout/Host.ts"
 import { soakDue } from "../../src/Rollout/host/Evidence.ts"
 import { HostRecord } from "../../src/Schema/HostRecord.ts"
 import { AgentEvent, type AgentEventKind, agentEventKinds, type HostStateName } from "../../src/Schema/Wire.ts"
@@ -71,6 +71,19 @@ function draw(r: Random, kind: AgentEventKind, now: number): UnnumberedEvent {
   }
 }
 
+/** What the agent alone knows of its probes: the mirror must do without. */
+function drawProbeFact(r: Random, now: number): HostFact {
+  const probeName = r.pick(["web", "db", "__proto__"])
+  switch (r.pick(["Inconclusive", "Conclusive", "Conclusive", "Excused"] as const)) {
+    case "Inconclusive":
+      return { kind: "Inconclusive", probeName, since: now, reason: "no systemd" }
+    case "Conclusive":
+      return { kind: "Conclusive", probeName }
+    case "Excused":
+      return { kind: "Excused", probes: r.pick([[], ["web"], ["db", "web"]]) }
+  }
+}
+
 /** The kinds that lead on are drawn more often than the rest, so that histories get somewhere. */
 const kindsDrawn: ReadonlyArray<AgentEventKind> = [
   ...agentEventKinds,
@@ -101,6 +114,7 @@ function live(seed: number) {
     const passed = r.below(60_000)
     now += passed
     record = learn(record, { kind: "Soaked", soakedMs: record.state === "Soaking" ? record.soakedMs + passed : 0 })
+    if (r.chance(0.2)) record = learn(record, drawProbeFact(r, now))
     const event = draw(r, r.pick(kindsDrawn), now)
     const result = apply(record, event, { ...options, now })
     visited.push(record)
@@ -161,6 +175,10 @@ describe("laws of the host machine", () => {
       for (const record of visited) {
         assert.isAtLeast(record.lastEventSeq, last)
         last = record.lastEventSeq
+        if (record.state !== "Soaking") {
+          assert.notProperty(record, "inconclusive")
+          assert.notProperty(record, "excused")
+        }
         if (record.state === "Converged") {
           assert.strictEqual(record.currentClosure, record.targetClosure)
           assert.isAtLeast(record.convergedAt, soakDue(record))

@@ -12,9 +12,10 @@ import {
   type RolloutView
 } from "../../src/Rollout/Planner.ts"
 import { hostsByWave, proofOf, reportWave } from "../../src/Rollout/planner/Waves.ts"
-import { open, step } from "../../src/Rollout/Rollout.ts"
-import type { HostRecord, RolloutRecord, RolloutStateName } from "../../src/Schema/HostRecord.ts"
+import { step } from "../../src/Rollout/Rollout.ts"
+import type { HostRecord, RolloutRecord } from "../../src/Schema/HostRecord.ts"
 import type { HostStateName } from "../../src/Schema/Wire.ts"
+import { candidate, flightsOf, noOrder, rolloutIn } from "../support/planner.ts"
 import {
   after,
   assertState,
@@ -50,21 +51,9 @@ function manifest(fields: Partial<ManifestView> = {}): ManifestView {
     signedAt: t0,
     manifestHash: "h1",
     plan: topology(waves),
+    order: noOrder,
     ...fields
   }
-}
-
-function rollout(state: RolloutStateName, fields: Partial<RolloutRecord> = {}): RolloutRecord {
-  const fresh = open({
-    rolloutId: "stable@aa11",
-    channel: "stable",
-    targetRef: "aa11",
-    signedAt: t0,
-    manifestHash: "h1",
-    attempt: 1,
-    openedAt: t0
-  })
-  return { ...fresh, state, ...fields }
 }
 
 /** A rollout whose hosts are in the given states; hosts that are not named are Pending. */
@@ -103,6 +92,8 @@ function scene(given: Scene): PlanView {
     now: given.now ?? late,
     channels: [{
       channel: "stable",
+      after: [],
+      isEmpty: false,
       ...(inForce === undefined ? {} : { manifest: inForce, current: inForce.rolloutId }),
       ...given.channel
     }],
@@ -112,8 +103,11 @@ function scene(given: Scene): PlanView {
       rollouts: new Map(
         Object.entries(given.quarantine?.rollouts ?? {}).map(([id, closures]) => [id, new Set(closures)])
       ),
-      closures: new Set(given.quarantine?.closures)
-    }
+      closures: new Map(given.quarantine?.closures?.map((closure) => [closure, "a-host"]))
+    },
+    channelOf: () => undefined,
+    flights: flightsOf({}),
+    convergedOn: () => undefined
   }
 }
 
@@ -145,7 +139,11 @@ describe("opening (D7, D15, P-19, P-20)", () => {
   it("a manifest that is new opens its rollout and dispatches its first wave in the same pass", () => {
     const result = plan(scene({}))
     assert.deepStrictEqual(lines(result), ["open stable@aa11", "dispatch canary #1"])
-    assert.deepStrictEqual(result.actions[0], { _tag: "Open", rollout: rollout("Opening", { openedAt: late }) })
+    assert.deepStrictEqual(result.actions[0], {
+      _tag: "Open",
+      rollout: rolloutIn("Opening", { openedAt: late }),
+      carried: []
+    })
     assert.deepStrictEqual(result.actions[1], {
       _tag: "Dispatch",
       hostname: "canary",
@@ -158,13 +156,13 @@ describe("opening (D7, D15, P-19, P-20)", () => {
 
   it("the same manifest again opens nothing", () => {
     const queued = { canary: { rolloutId: "stable@aa11", attempt: 1 } }
-    assert.deepStrictEqual(lines(plan(scene({ rollouts: [known(rollout("Active"))], queued }))), [])
+    assert.deepStrictEqual(lines(plan(scene({ rollouts: [known(rolloutIn("Active"))], queued }))), [])
   })
 
   it("the same topology signed again is refreshed and not rolled out again, whatever became of it", () => {
     for (const state of ["Terminal", "Failed", "Reverted"] as const) {
       const again = manifest({ manifestHash: "h2", signedAt: t0 + 1 })
-      assert.deepStrictEqual(lines(plan(scene({ manifest: again, rollouts: [known(rollout(state))] }))), [
+      assert.deepStrictEqual(lines(plan(scene({ manifest: again, rollouts: [known(rolloutIn(state))] }))), [
         "refresh stable@aa11 h2"
       ])
     }
@@ -177,7 +175,7 @@ describe("opening (D7, D15, P-19, P-20)", () => {
       new: { wave: 2, targetClosure: target }
     }
     const changed = manifest({ manifestHash: "h2", signedAt: t0 + 1, plan: { ...topology(waves), hosts } })
-    const before = known(rollout("Failed", { currentWave: 1 }), {
+    const before = known(rolloutIn("Failed", { currentWave: 1 }), {
       canary: "Converged",
       a: "Converged",
       b: "Failed",
@@ -199,27 +197,27 @@ describe("opening (D7, D15, P-19, P-20)", () => {
     const changes = [rest, { ...topology(waves).hosts, a: { wave: 2, targetClosure: target } }]
     for (const hosts of changes) {
       const changed = manifest({ manifestHash: "h2", plan: { ...topology(waves), hosts } })
-      const result = plan(scene({ manifest: changed, rollouts: [known(rollout("Active"), { a: "Soaking" })] }))
+      const result = plan(scene({ manifest: changed, rollouts: [known(rolloutIn("Active"), { a: "Soaking" })] }))
       assert.strictEqual(lines(result)[0], "reopen stable@aa11 #2: ")
     }
   })
 
   it("a channel pointed back begins a new attempt on every host (D7)", () => {
-    const back = known(rollout("Superseded"), { canary: "Converged", a: "Converged" })
+    const back = known(rolloutIn("Superseded"), { canary: "Converged", a: "Converged" })
     const result = plan(scene({ manifest: manifest({ signedAt: t0 + 9 }), rollouts: [back] }))
     assert.deepStrictEqual(lines(result), ["reopen stable@aa11 #2: a b c canary d e", "dispatch canary #2"])
   })
 
   it("a pruned rollout whose manifest is still in force stays pruned, even when it is signed again (P-19)", () => {
     for (const manifestHash of ["h1", "h2"]) {
-      const view = scene({ manifest: manifest({ manifestHash }), rollouts: [known(rollout("Pruned"))] })
+      const view = scene({ manifest: manifest({ manifestHash }), rollouts: [known(rolloutIn("Pruned"))] })
       assert.deepStrictEqual(plan(view), { actions: [], verdicts: [], waves: [] })
     }
   })
 
   it("a channel without a manifest closes, and what was queued is taken back (D15)", () => {
     const queued = { a: { rolloutId: "stable@aa11", attempt: 1 }, b: { rolloutId: "edge@aa11", attempt: 1 } }
-    const view = { manifest: undefined, rollouts: [known(rollout("Active"))], queued }
+    const view = { manifest: undefined, rollouts: [known(rolloutIn("Active"))], queued }
     assert.deepStrictEqual(lines(plan(scene({ ...view, channel: { current: "stable@aa11" } }))), [
       "close stable",
       "revoke a"
@@ -291,7 +289,7 @@ describe("waves (D11, D12, D15)", () => {
   })
 
   it("waits for reboot of what was deferred, by name", () => {
-    const report = reportWave(known(rollout("Active"), { canary: "Deferred" }), hostsByWave(topology(waves)), late)
+    const report = reportWave(known(rolloutIn("Active"), { canary: "Deferred" }), hostsByWave(topology(waves)), late)
     assert.deepStrictEqual(report.waitsFor, [{ hostname: "canary", because: "waits for reboot of kernel" }])
   })
 
@@ -327,22 +325,22 @@ describe("waves (D11, D12, D15)", () => {
     ]
   ]
   it.each(rows)("%s", (_, states, currentWave, now, expected) => {
-    const view = scene({ rollouts: [known(rollout("Active", { currentWave }), states)], now })
+    const view = scene({ rollouts: [known(rolloutIn("Active", { currentWave }), states)], now })
     assert.deepStrictEqual(lines(plan(view)), expected)
   })
 
   it("Converging ends when the proof is there, and is entered once", () => {
     const states = Object.fromEntries(waves.flat().map((name) => [name, converged]))
-    const converging = known(rollout("Converging", { currentWave: 2 }), states)
+    const converging = known(rolloutIn("Converging", { currentWave: 2 }), states)
     assert.deepStrictEqual(lines(plan(scene({ rollouts: [converging], now: proven - 1 }))), [])
     assert.deepStrictEqual(lines(plan(scene({ rollouts: [converging], now: proven }))), ["terminal"])
   })
 
   it("a wave that declares no host is complete", () => {
     const gaps = topology([[], ["a"], [], ["b"]])
-    const result = plan(scene({ manifest: manifest({ plan: gaps }), rollouts: [known(rollout("Active"), {}, gaps)] }))
+    const result = plan(scene({ manifest: manifest({ plan: gaps }), rollouts: [known(rolloutIn("Active"), {}, gaps)] }))
     assert.deepStrictEqual(lines(result), ["wave 0 → 1", "dispatch a #1"])
-    const next = known(rollout("Active", { currentWave: 1 }), { a: converged }, gaps)
+    const next = known(rolloutIn("Active", { currentWave: 1 }), { a: converged }, gaps)
     assert.deepStrictEqual(lines(plan(scene({ manifest: manifest({ plan: gaps }), rollouts: [next] }))), [
       "wave 1 → 2",
       "wave 2 → 3",
@@ -354,7 +352,7 @@ describe("waves (D11, D12, D15)", () => {
     assert.deepStrictEqual(hostsByWave({ ...topology([["a"], ["b"]]), soakMs: [] }), [["a"], ["b"]])
     assert.deepStrictEqual(hostsByWave({ hosts: {}, soakMs: [] }), [[]])
     const tail = topology([["a"], []])
-    const done = known(rollout("Active"), { a: converged }, tail)
+    const done = known(rolloutIn("Active"), { a: converged }, tail)
     assert.deepStrictEqual(lines(plan(scene({ manifest: manifest({ plan: tail }), rollouts: [done] }))), [
       "wave 0 → 1",
       "terminal"
@@ -363,7 +361,7 @@ describe("waves (D11, D12, D15)", () => {
 
   it("every move is legal for the machine", () => {
     for (const [, states, currentWave, now] of rows) {
-      const start = rollout("Active", { currentWave })
+      const start = rolloutIn("Active", { currentWave })
       plan(scene({ rollouts: [known(start, states)], now })).actions.reduce((present, action) => {
         if (action._tag !== "Move") return present
         const result = step(present, action.event)
@@ -375,7 +373,7 @@ describe("waves (D11, D12, D15)", () => {
   it("says what a wave waits for, bounded, with the time when only time is missing", () => {
     const many = topology([["a", "b", "c", "d", "e"], ["z"]])
     const report = (states: Record<string, HostStateName | HostRecord>, now: number) =>
-      reportWave(known(rollout("Active"), states, many), hostsByWave(many), now)
+      reportWave(known(rolloutIn("Active"), states, many), hostsByWave(many), now)
     const mixed = report({ a: converged, b: "Soaking" }, late)
     assert.deepStrictEqual([mixed.complete, mixed.converged, mixed.waiting, mixed.hosts], [false, false, 4, 5])
     assert.deepStrictEqual(mixed.waitsFor.map(({ hostname }) => hostname), ["b", "c", "d"])
@@ -390,7 +388,7 @@ describe("waves (D11, D12, D15)", () => {
 describe("gates", () => {
   it("only Opening, Active and Converging dispatch: halt halts the rest of the wave (P-9)", () => {
     for (const state of ["Failed", "Reverted"] as const) {
-      const stopped = known(rollout(state, { currentWave: 2 }), {
+      const stopped = known(rolloutIn(state, { currentWave: 2 }), {
         canary: "Converged",
         a: "Converged",
         b: "Converged",
@@ -404,19 +402,19 @@ describe("gates", () => {
   })
 
   it("a stopped rollout advances no wave", () => {
-    const stopped = known(rollout("Failed"), { canary: "Converged" })
+    const stopped = known(rolloutIn("Failed"), { canary: "Converged" })
     assert.deepStrictEqual(lines(plan(scene({ rollouts: [stopped] }))), [])
   })
 
   it("quarantine holds by (channel, ref) while the manifest names what failed, and by closure", () => {
     for (const quarantine of [{ rollouts: { "stable@aa11": [target] } }, { closures: [target] }]) {
       const result = plan(scene({
-        rollouts: [known(rollout("Active"))],
+        rollouts: [known(rolloutIn("Active"))],
         quarantine,
         queued: { canary: { rolloutId: "stable@aa11", attempt: 1 } }
       }))
       assert.deepStrictEqual(lines(result), ["revoke canary"])
-      assert.strictEqual(waiting(result)[0], "a: quarantine")
+      assert.strictEqual(waiting(result)[0], "canary: quarantine")
     }
     const others = { rollouts: { "edge@aa11": [target] }, closures: ["other"] }
     assert.include(lines(plan(scene({ quarantine: others }))), "dispatch canary #1")
@@ -424,7 +422,7 @@ describe("gates", () => {
 
   it("quarantine of a ref ends when the ref is published again with repaired targets (P-20)", () => {
     const quarantine = { rollouts: { "stable@aa11": ["broken"] }, closures: ["broken"] }
-    const result = plan(scene({ rollouts: [known(rollout("Active"))], quarantine }))
+    const result = plan(scene({ rollouts: [known(rolloutIn("Active"))], quarantine }))
     assert.include(lines(result), "dispatch canary #1")
   })
 
@@ -433,7 +431,7 @@ describe("gates", () => {
     const mixed = { ...planned, hosts: { ...planned.hosts, e: { wave: 2, targetClosure: "broken" } } }
     const result = plan(scene({
       manifest: manifest({ plan: mixed }),
-      rollouts: [known(rollout("Active"), {}, mixed)],
+      rollouts: [known(rolloutIn("Active"), {}, mixed)],
       quarantine: { rollouts: { "stable@aa11": ["broken"] }, closures: ["broken"] }
     }))
     assert.deepStrictEqual(lines(result), [])
@@ -446,11 +444,11 @@ describe("gates", () => {
     const recovering = { untilAt: minutes(30), missingHosts: ["a", "b"] }
     const at = (now: number, missingHosts = recovering.missingHosts) =>
       plan(
-        scene({ rollouts: [known(rollout("Active"))], now, channel: { recovering: { ...recovering, missingHosts } } })
+        scene({ rollouts: [known(rolloutIn("Active"))], now, channel: { recovering: { ...recovering, missingHosts } } })
       )
     const held = at(minutes(30) - 1)
     assert.deepStrictEqual(lines(held), [])
-    assert.strictEqual(waiting(held)[0], "a: recovery")
+    assert.strictEqual(waiting(held)[0], "canary: recovery")
     assert.strictEqual(held.verdicts[0]!.verdict.earliestAt, minutes(30))
     assert.deepStrictEqual(lines(at(minutes(30))), ["dispatch canary #1"])
     assert.deepStrictEqual(lines(at(minutes(1), [])), ["dispatch canary #1"])
@@ -458,7 +456,7 @@ describe("gates", () => {
 
   it("the wave gate says when, once only time is missing, and only to the next wave", () => {
     const soon = plan(scene({
-      rollouts: [known(rollout("Active"), { canary: "Converged" })],
+      rollouts: [known(rolloutIn("Active"), { canary: "Converged" })],
       now: proven - 1
     }))
     assert.deepStrictEqual(
@@ -470,30 +468,39 @@ describe("gates", () => {
   })
 
   it("are asked in their order; the first that does not pass speaks", () => {
-    const worst = {
+    const worst = candidate({
       hostname: "e",
       wave: 2,
-      targetClosure: target,
-      rollout: rollout("Failed"),
-      progress: reportWave(known(rollout("Active")), hostsByWave(topology(waves)), late),
+      rollout: rolloutIn("Failed"),
+      progress: reportWave(known(rolloutIn("Active")), hostsByWave(topology(waves)), late),
       recovering: { untilAt: late + 1, missingHosts: ["a"] },
-      quarantined: new Set([target]),
-      now: late
-    }
+      quarantined: new Map([[target, "a-host"]]),
+      predecessors: [{ channel: "edge", because: "it runs", clearedBy: "its end" }],
+      edges: [{ edge: { gates: "d" }, proof: proofOf(undefined, true, late) }]
+    })
     const spoken = gates.map((gate) => {
       const verdict = gate(worst)
       return verdict.pass ? "pass" : verdict.gate
     })
-    assert.deepStrictEqual(spoken, ["rollout-state", "recovery", "quarantine", "wave-promotion"])
+    assert.deepStrictEqual(spoken, [
+      "rollout-state",
+      "recovery",
+      "quarantine",
+      "channel-edges",
+      "wave-promotion",
+      "host-edges"
+    ])
     const first = judge(worst)
     assert.strictEqual(!first.pass && first.gate, "rollout-state")
     assert.deepStrictEqual(
       judge({
         ...worst,
         wave: 0,
-        rollout: rollout("Active"),
+        rollout: rolloutIn("Active"),
         recovering: { untilAt: late, missingHosts: ["a"] },
-        targetClosure: "x"
+        targetClosure: "x",
+        predecessors: [],
+        edges: []
       }),
       { pass: true }
     )
@@ -504,7 +511,7 @@ describe("dispatch (D8)", () => {
   it("queues a Pending host once, and again when its attempt is another", () => {
     const at = (attempt: number) =>
       lines(plan(scene({
-        rollouts: [known(rollout("Active"), { canary: pending({ hostname: "canary", attempt: 2 }) })],
+        rollouts: [known(rolloutIn("Active"), { canary: pending({ hostname: "canary", attempt: 2 }) })],
         queued: { canary: { rolloutId: "stable@aa11", attempt } }
       })))
     assert.deepStrictEqual(at(2), [])
@@ -514,18 +521,23 @@ describe("dispatch (D8)", () => {
   it("leaves alone what another rollout queued, what a newer rollout closed, and what is under way", () => {
     const queued = { canary: { rolloutId: "edge@aa11", attempt: 7 } }
     for (const state of ["Active", "Failed"] as const) {
-      assert.deepStrictEqual(lines(plan(scene({ rollouts: [known(rollout(state))], queued }))), [])
+      assert.deepStrictEqual(lines(plan(scene({ rollouts: [known(rolloutIn(state))], queued }))), [])
     }
-    const closed = known(rollout("Active"), { canary: pending({ closedAt: t0 }) })
+    const closed = known(rolloutIn("Active"), { canary: pending({ closedAt: t0 }) })
     assert.deepStrictEqual(lines(plan(scene({ rollouts: [closed] }))), [])
     for (const state of ["Activating", "Deferred", "Soaking"] as const) {
-      assert.deepStrictEqual(lines(plan(scene({ rollouts: [known(rollout("Active"), { canary: state })] }))), [])
+      assert.deepStrictEqual(lines(plan(scene({ rollouts: [known(rolloutIn("Active"), { canary: state })] }))), [])
     }
   })
 
   it("channels and hosts are planned in ascending order of names, whatever order they come in", () => {
     const view = scene({ rollouts: [] })
-    const edge = { channel: "edge", manifest: manifest({ rolloutId: "edge@aa11", plan: topology([["z", "y"]]) }) }
+    const edge = {
+      channel: "edge",
+      after: [],
+      isEmpty: false,
+      manifest: manifest({ rolloutId: "edge@aa11", plan: topology([["z", "y"]]) })
+    }
     const forward = plan({ ...view, channels: [...view.channels, edge] })
     const backward = plan({ ...view, channels: [edge, ...view.channels] })
     assert.deepStrictEqual(forward, backward)
@@ -557,7 +569,7 @@ describe("dispatch (D8)", () => {
     let asked = 0
     const record = newPending({ ...pending(), hostname: "h" })
     const big: RolloutView = {
-      record: rollout("Active"),
+      record: rolloutIn("Active"),
       plan: planned,
       recordOf: () => {
         asked++

@@ -53,7 +53,11 @@ describe("a history in which everything goes wrong that may", () => {
       "cut off",
       "delay",
       "full disk",
+      "guard fired",
+      "lost agent",
       "lost disk",
+      "lost journal",
+      "probes that cannot run",
       "request lost",
       "request repeated",
       "restart"

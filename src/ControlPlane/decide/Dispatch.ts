@@ -1,13 +1,13 @@
 /** Polls and leases (D8, D9): who waits, what a poll that ended gives back, what is over. */
 import { HashMap } from "effect"
-import { budgetGate, Flights } from "../../Rollout/Planner.ts"
+import { budgetGate } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
 import { isRevoked } from "../Identities.ts"
 import type { Parked, Unparked } from "../Input.ts"
 import { at, sorted } from "../State.ts"
-import { inFlightOf } from "./InFlight.ts"
+import { flightsOf } from "./InFlight.ts"
 import { offer } from "./Offer.ts"
 
 /** One poll a host, the newest wins: an older one is a connection that its agent has given up. */
@@ -26,7 +26,7 @@ export function decideParked(draft: Draft, { capabilities, host, issuedAt, until
   // Whatever frees a place in a budget marks its channels: ten thousand hosts that wait for one count nothing.
   const known = at(draft.state.verdicts, host)
   if (known?.gate === budgetGate && known.rolloutId === row.rolloutId) return
-  const hold = offer(draft, row, new Flights((name) => inFlightOf(draft.state, draft.now, name)))
+  const hold = offer(draft, row, flightsOf(draft))
   if (hold === undefined) draft.judge(host, undefined)
   else draft.mark(channel)
 }

@@ -49,7 +49,8 @@ export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: Heart
     ...(heartbeat.journal_id === undefined ? {} : { journalId: heartbeat.journal_id }),
     ...(heartbeat.pending_events === undefined ? {} : { pendingEvents: heartbeat.pending_events }),
     ...(heartbeat.parked_events === undefined ? {} : { parkedEvents: heartbeat.parked_events }),
-    ...(heartbeat.held === undefined ? {} : { held: heartbeat.held })
+    ...(heartbeat.held === undefined ? {} : { held: heartbeat.held }),
+    ...(heartbeat.fetching === undefined ? {} : { fetching: heartbeat.fetching })
   }
   tellHold(draft, host, known?.held, seen.held)
   draft.hear(seen, isStale(entry?.seenStoredAt, draft.now) || saysMore(known, seen))
@@ -80,8 +81,8 @@ function tellHold(draft: Draft, host: string, before: HostHold | undefined, afte
 const isStale = (storedAt: number | undefined, now: number): boolean =>
   storedAt === undefined || Math.abs(now - storedAt) >= seenRewriteMs
 
-/** Times and the length of a queue, which differ in each heartbeat. */
-const passing: ReadonlySet<keyof HostSeen> = new Set(["at", "receivedAt", "uptimeSecs", "pendingEvents"])
+/** Times, the length of a queue and the progress of a fetch, which differ in each heartbeat. */
+const passing: ReadonlySet<keyof HostSeen> = new Set(["at", "receivedAt", "uptimeSecs", "pendingEvents", "fetching"])
 const lasting = Struct.keys(HostSeen.fields).filter((name) => !passing.has(name))
 
 /** Whether a restart must not forget this heartbeat. */

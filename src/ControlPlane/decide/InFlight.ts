@@ -6,8 +6,8 @@
  * A host that is silent for `Limits.silentMs` leaves the count. Silence is what a listener hears: while this program was not
  * running, or its clock jumped, nobody was silent.
  */
-import type { InFlight } from "../../Rollout/Planner.ts"
 import { soakDue } from "../../Rollout/host/Evidence.ts"
+import { Flights, type InFlight } from "../../Rollout/Planner.ts"
 import type { HostSeen } from "../../Schema/ControlPlaneJournal.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import { effectiveRecord } from "../Effective.ts"
@@ -16,9 +16,13 @@ import { at, hostIn, type HostInRollout, type State } from "../State.ts"
 /** The planner's tick is much more frequent: a longer pause is one in which nobody could be heard. */
 const deafMs = 60_000
 
+/** Counted by the draft's state as it is when a budget is first asked. */
+export const flightsOf = (draft: { readonly state: State; readonly now: number }): Flights =>
+  new Flights((host) => inFlightOf(draft.state, draft.now, host))
+
 export const onItsWay = (endsAt: number) => ({ doing: "has a dispatch on its way", endsAt })
 
-export function inFlightOf(state: State, now: number, hostname: string): InFlight | undefined {
+function inFlightOf(state: State, now: number, hostname: string): InFlight | undefined {
   const host = at(state.hosts, hostname)
   if (host === undefined) return undefined
   const row = at(state.queue, hostname)
@@ -61,9 +65,14 @@ function doingOf(
 }
 
 /** An end that is further away than a lease lasts was noted before the clock was set back: it says nothing. */
-function isInDoubt({ offeredUntil, record }: HostInRollout, seen: HostSeen | undefined, state: State, now: number): boolean {
+function isInDoubt(
+  { offeredUntil, record }: HostInRollout,
+  seen: HostSeen | undefined,
+  state: State,
+  now: number
+): boolean {
   if (offeredUntil === undefined || offeredUntil - now > state.limits.leaseMs) return false
-  if (seen === undefined || seen.receivedAt < offeredUntil) return true
+  if (seen === undefined || seen.receivedAt <= offeredUntil) return true
   return seen.digests.some((digest) =>
     digest.rollout_id === record.rolloutId &&
     (digest.attempt >= record.attempt || digest.state === "Activating" || digest.state === "Soaking")

@@ -2,7 +2,7 @@
  * The last step of a dispatch (D6, D7, D8, D10): what only concerns this one host is asked, and its poll gets the lease. Asked
  * again at each offer, and so are its budgets, whose places are taken here (D17); the other gates are the plan's.
  */
-import { type Blocked, disruptionBudget, type Flights } from "../../Rollout/Planner.ts"
+import { type Blocked, disruptionBudget, type FlightCount } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { lastMillis, splitRolloutId } from "../../Schema/Primitives.ts"
 import type { DispatchResponse } from "../../Schema/Wire.ts"
@@ -26,15 +26,15 @@ export function verdictOf(
  * Leases a queued dispatch to its host's poll; answers why not when something is in the way. `flights` counts who is in flight
  * for all offers of one batch.
  */
-export function offer(draft: Draft, row: DispatchRow, flights: Flights): HostVerdict | undefined {
-  const waiter = at(draft.state.parked, row.host)
-  const capabilities = waiter?.capabilities ?? new Set(at(draft.state.hosts, row.host)?.seen?.capabilities)
-  const hold = holdOf(draft, row, capabilities)
-  if (hold !== undefined) return verdictOf(row.rolloutId, hold)
+export function offer(draft: Draft, row: DispatchRow, flights: FlightCount): HostVerdict | undefined {
   const { host, rolloutId } = row
   const budgets = draft.state.manifests.get(splitRolloutId(rolloutId).channel)?.order.budgets.get(host) ?? []
   const verdict = disruptionBudget({ budgets, flights, hostname: host, leased: false, now: draft.now })
   if (!verdict.pass) return verdictOf(rolloutId, verdict)
+  const waiter = at(draft.state.parked, host)
+  const capabilities = waiter?.capabilities ?? new Set(at(draft.state.hosts, host)?.seen?.capabilities)
+  const hold = holdOf(draft, row, capabilities)
+  if (hold !== undefined) return verdictOf(rolloutId, hold)
   if (waiter !== undefined) {
     lease(draft, row, waiter)
     flights.add(budgets, { hostname: host, rolloutId, ...onItsWay(draft.now + draft.state.limits.leaseMs) })

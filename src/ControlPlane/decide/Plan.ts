@@ -2,12 +2,12 @@
  * The end of a batch: channels that something happened to are planned, and what may go out is leased to polls that wait for
  * it, all in the batch's own commit (D8, D17; walk "A plan and a wake-up").
  */
-import { Flights, plan, type PlanAction } from "../../Rollout/Planner.ts"
+import { budgetGate, plan, type PlanAction } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
 import { at, type HostVerdict, plannedHost, type State, waitingIn } from "../State.ts"
-import { inFlightOf } from "./InFlight.ts"
+import { flightsOf } from "./InFlight.ts"
 import { offer, verdictOf } from "./Offer.ts"
 import { viewOf } from "./PlanView.ts"
 
@@ -19,35 +19,40 @@ export function settle(draft: Draft): void {
   const channels = draft.takeDirty()
   // Without a verified unit nobody knows what is in force: after a restart nothing is opened, closed or dispatched by guess.
   if (channels.length === 0 || draft.state.artifacts === undefined) return
-  const planned = plan(viewOf(draft, channels))
+  const view = viewOf(draft, channels)
+  const planned = plan(view)
   for (const action of planned.actions) carryOut(draft, action)
   const waiting = new Map<string, HostVerdict>()
   for (const { hostname, rolloutId, verdict } of planned.verdicts) waiting.set(hostname, verdictOf(rolloutId, verdict))
   const inScope = new Set(channels)
   const isInScope = (rolloutId: string) => inScope.has(splitRolloutId(rolloutId).channel)
-  // Counted once more, since the plan's own actions may have freed places; and what is leased here takes its own at once.
-  const flights = new Flights((host) => inFlightOf(draft.state, draft.now, host))
-  for (const row of inOrder(draft.state, channels)) {
+  // Counted once more where the plan's own actions may have freed places; what is leased here takes its own at once.
+  const isSettled = planned.actions.length === 0
+  const flights = isSettled ? view.flights : flightsOf(draft)
+  const hosts = waitingIn(draft.state, channels)
+  const offered = isSettled ? hosts.filter((host) => waiting.get(host)?.gate !== budgetGate) : hosts
+  for (const row of inOrder(draft.state, offered)) {
     if (!isInScope(row.rolloutId)) continue
     const hold = offer(draft, row, flights)
     if (hold === undefined) waiting.delete(row.host)
     else waiting.set(row.host, hold)
   }
-  for (const host of waitingIn(draft.state, channels)) {
+  for (const host of hosts) {
+    if (waiting.has(host)) continue
     const over = at(draft.state.verdicts, host)
-    if (over !== undefined && !waiting.has(host) && isInScope(over.rolloutId)) draft.judge(host, undefined)
+    if (over !== undefined && isInScope(over.rolloutId)) draft.judge(host, undefined)
   }
   tellVerdicts(draft, waiting)
-  for (const channel of channels) draft.forgetIdle(channel)
+  for (const channel of channels) draft.forgetIdle(channel, waiting)
 }
 
 /** What is queued and not leased, in the order in which hosts go: by wave, then name (D17). */
-function inOrder(state: State, channels: ReadonlyArray<string>): ReadonlyArray<DispatchRow> {
+function inOrder(state: State, hosts: ReadonlyArray<string>): ReadonlyArray<DispatchRow> {
   const waveOf = ({ host, rolloutId }: DispatchRow) => {
     const rollout = at(state.rollouts, rolloutId)
     return rollout === undefined ? 0 : plannedHost(rollout.plan, host)?.wave ?? 0
   }
-  return waitingIn(state, channels)
+  return hosts
     .flatMap((host) => {
       const row = at(state.queue, host)
       return row === undefined || row.lease !== undefined ? [] : [{ row, wave: waveOf(row) }]

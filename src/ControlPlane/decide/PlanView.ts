@@ -10,7 +10,7 @@ import { effectiveRecord } from "../Effective.ts"
 import { convergedRecord } from "../fold/Carried.ts"
 import { at, type State } from "../State.ts"
 import { beginRecovery } from "./Artifacts.ts"
-import { inFlightOf } from "./InFlight.ts"
+import { flightsOf } from "./InFlight.ts"
 import { channelsBefore } from "./Order.ts"
 import { missingHosts } from "./Recovery.ts"
 
@@ -36,8 +36,10 @@ export function viewOf(draft: Draft, channels: ReadonlyArray<string>): PlanView 
     dispatchOf: (hostname) => standingDispatch(draft.state, hostname),
     quarantine: quarantineView(draft.state),
     channelOf: (channel) =>
-      fleet === undefined || !Object.hasOwn(fleet.channels, channel) ? undefined : standingChannel(draft.state, channel),
-    inFlightOf: (hostname) => inFlightOf(draft.state, now, hostname),
+      fleet === undefined || !Object.hasOwn(fleet.channels, channel)
+        ? undefined
+        : standingChannel(draft.state, channel),
+    flights: flightsOf(draft),
     convergedOn: (hostname, closure) => convergedOn(draft.state, now, hostname, closure)
   }
 }
@@ -59,16 +61,17 @@ function standingChannel({ artifacts, channels, manifests }: State, channel: str
     ...(manifest === undefined ? {} : { manifest }),
     ...(current === undefined ? {} : { current }),
     after: fleet === undefined ? [] : channelsBefore(fleet, channel),
-    isEmpty: fleet !== undefined && rolloutIdOf(fleet, channel) === undefined
+    isEmpty: manifest === undefined && fleet !== undefined && rolloutIdOf(fleet, channel) === undefined
   }
 }
 
 /** The agent's own word is needed, and that of now: what runs, and that it has converged on it (D17). */
 function convergedOn(state: State, now: number, host: string, closure: string): ConvergedRecord | undefined {
   const seen = at(state.hosts, host)?.seen
-  const confirms = seen?.currentClosure === closure && seen.digests.some((digest) =>
-    digest.state === "Converged" && digest.target_closure === closure && digest.diverged !== true
-  )
+  const confirms = seen?.currentClosure === closure &&
+    seen.digests.some((digest) =>
+      digest.state === "Converged" && digest.target_closure === closure && digest.diverged !== true
+    )
   const record = confirms ? convergedRecord(state, host, closure) : undefined
   // An agent that sends digests always declares its probes.
   return record !== undefined && proofOf(record, true, now)._tag === "Proven" ? record : undefined

@@ -8,14 +8,15 @@ import { pass } from "../planner/View.ts"
 const held = (because: string, clearedBy: string): Verdict => ({ pass: false, gate: "quarantine", because, clearedBy })
 
 export const quarantine: Gate = ({ condemnedBy, quarantined, rollout, targetClosure }) => {
+  const failedOn = (closure: string) => quarantined.get(closure) ?? "a host"
   if (quarantined.has(targetClosure)) {
     return held(
-      `${targetClosure} is quarantined: it failed on a host`,
+      `${targetClosure} is quarantined: it failed on ${failedOn(targetClosure)}`,
       "publishing a repaired closure, under this ref or a new one"
     )
   }
   return condemnedBy === undefined ? pass : held(
-    `${rollout.rolloutId} is quarantined: ${condemnedBy}, which its manifest names, failed on a host`,
+    `${rollout.rolloutId} is quarantined: ${condemnedBy}, which its manifest names, failed on ${failedOn(condemnedBy)}`,
     `publishing a manifest that no longer names ${condemnedBy}`
   )
 }

@@ -2,15 +2,18 @@
 import type { Gate } from "../planner/View.ts"
 import { pass } from "../planner/View.ts"
 import { isLive } from "../Rollout.ts"
+import { named } from "./Words.ts"
 
-export const rolloutState: Gate = ({ rollout }) => {
+export const rolloutState: Gate = ({ failed, rollout }) => {
   if (isLive(rollout.state)) return pass
   const stopped = rollout.state === "Failed" || rollout.state === "Reverted"
   return {
     pass: false,
     gate: "rollout-state",
     because: stopped
-      ? `the rollout is halted: it is ${rollout.state}, because a host of it failed`
+      ? `the rollout is halted: it is ${rollout.state}, because ${
+        failed.length === 0 ? "a host of it" : named(failed)
+      } failed`
       : `the rollout is ${rollout.state}`,
     clearedBy: "publishing a new ref on the channel"
   }

@@ -2,7 +2,7 @@
  * A host's wall clock that steps, and the times of its record that move with it (D12). Only states whose times still decide
  * something have any; the mirror never learns of a step.
  */
-import type { HostRecord, ProbeRecord } from "../../Schema/HostRecord.ts"
+import type { HostRecord, ProbeRecord, SoakingRecord } from "../../Schema/HostRecord.ts"
 import { optional } from "./Model.ts"
 
 /**
@@ -30,7 +30,8 @@ export function clockStepped(record: HostRecord, byMs: number): HostRecord {
         activationCompletedAt: moved(record.activationCompletedAt),
         probes: Object.fromEntries(
           Object.entries(record.probes).map(([name, probe]) => [name, probeStepped(probe, moved)])
-        )
+        ),
+        ...optional("inconclusive", record.inconclusive && doubtsStepped(record.inconclusive, moved))
       }
     case "Failed":
       return { ...record, failedAt: moved(record.failedAt), ...maybe("rollbackFailedAt", record.rollbackFailedAt) }
@@ -51,6 +52,15 @@ function probeStepped(probe: ProbeRecord, moved: (time: number) => number): Prob
   }
 }
 
+function doubtsStepped(
+  doubts: NonNullable<SoakingRecord["inconclusive"]>,
+  moved: (time: number) => number
+): NonNullable<SoakingRecord["inconclusive"]> {
+  return Object.fromEntries(
+    Object.entries(doubts).map(([name, doubt]) => [name, { ...doubt, since: moved(doubt.since) }])
+  )
+}
+
 /** The latest of the times that `clockStepped` moves and that lie in the past; `undefined` when there are none. */
 export function latestTime(record: HostRecord): number | undefined {
   switch (record.state) {
@@ -61,7 +71,8 @@ export function latestTime(record: HostRecord): number | undefined {
     case "Soaking":
       return Math.max(
         record.activationCompletedAt,
-        ...Object.values(record.probes).map(({ lastObservedAt }) => lastObservedAt)
+        ...Object.values(record.probes).map(({ lastObservedAt }) => lastObservedAt),
+        ...Object.values(record.inconclusive ?? {}).map(({ since }) => since)
       )
     case "Failed":
       return Math.max(record.failedAt, record.rollbackFailedAt ?? 0)

@@ -9,8 +9,9 @@ import type {
   ResolvedPolicy,
   SoakingRecord
 } from "../../Schema/HostRecord.ts"
+import { isExcused } from "./Doubt.ts"
 import type { Invariant } from "./Model.ts"
-import { own } from "./Model.ts"
+import { optional, own } from "./Model.ts"
 
 /** Exit code of a switch whose target runs while some of its units do not. */
 export const degradedExitCode = 4
@@ -47,21 +48,38 @@ function enforced(record: Soaked, topology: Topology): ReadonlyArray<string> {
     .toSorted()
 }
 
-/** First thing that keeps the health of a soak unproven, in a fixed order; times are not looked at here. */
+/** What keeps the health of a soak unproven; times are not looked at here. */
 export function healthObstacle(record: SoakingRecord): Obstacle | undefined {
   if (record.topology === undefined) return { invariant: "topology-declared", detail: "no probe topology was declared" }
   return probesObstacle(record, record.topology)
 }
 
+/** Probes that a sentence names. */
+const namedProbes = 3
+
+/** Every probe that has not proven itself, by name. */
 function probesObstacle(record: Soaked, topology: Topology): Obstacle | undefined {
-  for (const name of enforced(record, topology)) {
-    const probe = own(record.probes, name)
-    if (probe?.lastPassAt === undefined || probe.lastPassAt < record.activationCompletedAt) {
-      return { invariant: "probes-passing", detail: `probe ${name} has not passed since the activation` }
-    }
-    if (probe.status !== "pass") return { invariant: "probes-passing", detail: `probe ${name} is failing` }
+  const holding = enforced(record, topology).flatMap((name) => {
+    const problem = problemOf(record, name)
+    return problem === undefined ? [] : [`probe ${name} ${problem}`]
+  })
+  if (holding.length === 0) return undefined
+  const more = holding.length > namedProbes ? [`${holding.length - namedProbes} more probes`] : []
+  return { invariant: "probes-passing", detail: [...holding.slice(0, namedProbes), ...more].join("; ") }
+}
+
+function problemOf(record: Soaked, name: string): string | undefined {
+  const probe = own(record.probes, name)
+  const doubt = record.state === "Soaking" ? own(record.inconclusive ?? {}, name) : undefined
+  const failing = probe?.status === "fail"
+  if (doubt !== undefined && !failing) return `could not be run: ${doubt.reason}`
+  const why = probe?.failureReason === undefined ? "" : `: ${probe.failureReason}`
+  const excused = record.state === "Soaking" && isExcused(record, name)
+  if (excused && failing) return `has failed since before the switch${why}`
+  if (probe?.lastPassAt === undefined || probe.lastPassAt < record.activationCompletedAt) {
+    return `has not passed since the activation${why}`
   }
-  return undefined
+  return failing ? `is failing${why}` : undefined
 }
 
 /**
@@ -114,15 +132,16 @@ export interface FailingProbe {
   readonly lastAt: number
   /** A failing sample at or after this time fails the rollout (D12). */
   readonly fatalAt: number
+  readonly reason?: string
 }
 
-/** By name; disabled and observed probes bind nothing. */
+/** By name; disabled and observed probes bind nothing, and one that failed before the switch already fails no release. */
 export function failingProbes(record: SoakingRecord): ReadonlyArray<FailingProbe> {
   return enforced(record, record.topology ?? {}).flatMap((name) => {
     const probe = own(record.probes, name)
-    if (probe?.status !== "fail" || probe.failingSince === undefined) return []
-    const { failingSince: since, lastObservedAt: lastAt } = probe
-    return [{ name, since, lastAt, fatalAt: since + record.policy.sustainedFailureMs }]
+    if (probe?.status !== "fail" || probe.failingSince === undefined || isExcused(record, name)) return []
+    const { failingSince: since, failureReason: reason, lastObservedAt: lastAt } = probe
+    return [{ name, since, lastAt, fatalAt: since + record.policy.sustainedFailureMs, ...optional("reason", reason) }]
   })
 }
 

@@ -2,6 +2,7 @@
 import type { FailedRecord, ProbeRecord, SoakingRecord } from "../../Schema/HostRecord.ts"
 import type { Casualty } from "../../Schema/Wire.ts"
 import { failureEffects } from "./Activation.ts"
+import { doubtsOfDeclared } from "./Doubt.ts"
 import { convergenceObstacle, healthObstacle, sustainedFailure } from "./Evidence.ts"
 import type { EventOf, HostEvent, Origin, StepResult } from "./Model.ts"
 import { accepted, illegal, known, omit, optional, own, told, transition, violates } from "./Model.ts"
@@ -39,7 +40,7 @@ export function stepSoaking(record: SoakingRecord, { event, origin }: HostEvent,
 function declared(record: SoakingRecord, event: EventOf<"ProbeTopologyDeclared">): SoakingRecord {
   const topology = Object.fromEntries(event.probes.map(({ mode, probeName }) => [probeName, mode]))
   const kept = Object.entries(record.probes).filter(([name]) => Object.hasOwn(topology, name))
-  return { ...record, topology, probes: Object.fromEntries(kept) }
+  return doubtsOfDeclared({ ...record, topology, probes: Object.fromEntries(kept) }, topology)
 }
 
 /** `failingSince` is the sample that failed first after the last pass: a flap starts the clock anew (D12). */
@@ -65,7 +66,9 @@ const ofSoakOnly = [
   "topology",
   "probeObservedFirstAt",
   "probeFailureFirstAt",
-  "soakedMs"
+  "soakedMs",
+  "inconclusive",
+  "excused"
 ] as const
 
 function failed(record: SoakingRecord, event: EventOf<"Failed">, origin: Origin, now: number): StepResult {
@@ -113,7 +116,7 @@ function converged(record: SoakingRecord, event: EventOf<"Converged">, origin: O
   const proven = closure === record.targetClosure && healthObstacle(record) === undefined
   return accepted(
     {
-      ...omit(record, ["state", "currentClosure", "unproven"]),
+      ...omit(record, ["state", "currentClosure", "unproven", "inconclusive", "excused"]),
       state: "Converged",
       convergedAt: event.convergedAt,
       ...optional("currentClosure", closure),

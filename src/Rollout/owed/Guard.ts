@@ -100,7 +100,14 @@ function ended(
   now: number
 ): Settle {
   if (record.state === "Activating") {
-    return settle(record, { kind: "ActivationFailed", exitCode, stderrTail: detail, failedAt: now, closureAtFault, cause })
+    return settle(record, {
+      kind: "ActivationFailed",
+      exitCode,
+      stderrTail: detail,
+      failedAt: now,
+      closureAtFault,
+      cause
+    })
   }
   return settle(record, {
     kind: "Failed",

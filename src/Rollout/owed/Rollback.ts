@@ -28,7 +28,9 @@ export function rollback(current: Current<FailedRecord>, observed: Observed, now
     return complete(record, observed.running ?? record.currentClosureAtDispatch ?? closure, 0, now)
   }
   // Where a guard has fired, the switch back is its: read its result, which may still be to come.
-  if (record.failure === "probes" && record.cause === undefined && rollbackStarts === 0 && observed.running === closure) {
+  if (
+    record.failure === "probes" && record.cause === undefined && rollbackStarts === 0 && observed.running === closure
+  ) {
     return complete(record, closure, 0, now)
   }
   const { rollbackFailures } = record

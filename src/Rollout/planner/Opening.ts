@@ -2,7 +2,7 @@
 import type { RolloutRecord } from "../../Schema/HostRecord.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import { nextAttempt, open } from "../Rollout.ts"
-import type { ChannelView, ManifestView, PlanAction, PlannedTopology, RolloutView } from "./View.ts"
+import type { ChannelView, ManifestView, PlanAction, PlannedTopology, PlanView, RolloutView } from "./View.ts"
 
 /**
  * The action that brings the rollout up to the manifest; `undefined` when it is. A channel that was without a manifest gets
@@ -12,20 +12,20 @@ export function opening(
   { channel, current }: Pick<ChannelView, "channel" | "current">,
   manifest: ManifestView,
   known: RolloutView | undefined,
-  now: number
+  view: Pick<PlanView, "now" | "convergedOn">
 ): PlanAction | undefined {
   const { manifestHash, rolloutId, signedAt, targetRef } = manifest
   if (known === undefined) {
-    const rollout = open({ rolloutId, channel, targetRef, signedAt, manifestHash, attempt: 1, openedAt: now })
-    return { _tag: "Open", rollout }
+    const rollout = open({ rolloutId, channel, targetRef, signedAt, manifestHash, attempt: 1, openedAt: view.now })
+    return { _tag: "Open", rollout, carried: carried(manifest, Object.keys(manifest.plan.hosts), view) }
   }
   const { record } = known
   // A pruned rollout is a tombstone: its manifest, still in force, was rolled out long ago (P-19).
   if (record.state === "Pruned") return undefined
-  if (record.state === "Superseded") return reopen(record, manifest, Object.keys(manifest.plan.hosts), now)
+  if (record.state === "Superseded") return reopen(record, manifest, Object.keys(manifest.plan.hosts), view)
   if (!sameTopology(manifest.plan, known.plan)) {
     const restarted = Object.keys(manifest.plan.hosts).filter((hostname) => mustRestart(manifest, known, hostname))
-    return reopen(record, manifest, restarted, now)
+    return reopen(record, manifest, restarted, view)
   }
   return manifestHash === record.manifestHash && current === rolloutId
     ? undefined
@@ -36,9 +36,23 @@ function reopen(
   record: RolloutRecord,
   manifest: ManifestView,
   restarted: ReadonlyArray<string>,
-  now: number
+  view: Pick<PlanView, "now" | "convergedOn">
 ): PlanAction {
-  return { _tag: "Reopen", rollout: nextAttempt(record, manifest, now), restarted: restarted.toSorted() }
+  return {
+    _tag: "Reopen",
+    rollout: nextAttempt(record, manifest, view.now),
+    restarted: restarted.toSorted(),
+    carried: carried(manifest, restarted, view)
+  }
+}
+
+/** Hosts that have nothing to do to be where the manifest wants them (C-W17). */
+function carried(
+  { plan }: ManifestView,
+  hosts: ReadonlyArray<string>,
+  { convergedOn }: Pick<PlanView, "convergedOn">
+): ReadonlyArray<string> {
+  return hosts.filter((host) => convergedOn(host, plan.hosts[host]?.targetClosure ?? "") !== undefined).toSorted()
 }
 
 /** Hosts whose closure stays the same and that are well, or under way, go on; the rest begins anew. */
@@ -52,6 +66,8 @@ function ended(record: HostRecord): boolean {
 }
 
 function sameTopology(a: PlannedTopology, b: PlannedTopology): boolean {
+  // Until the release is signed again it is the very one that opened the rollout.
+  if (a === b) return true
   const names = Object.keys(a.hosts)
   return names.length === Object.keys(b.hosts).length && names.every((name) => {
     const before = Object.hasOwn(b.hosts, name) ? b.hosts[name] : undefined

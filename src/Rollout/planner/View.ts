@@ -2,7 +2,7 @@
  * What the planner sees and what it answers: plain data and look-ups, so that the control plane hands over its maps as they
  * are and 10,000 hosts stay linear. `../Planner.ts` is the plan; `../gates/` decide about one host each.
  */
-import type { HostRecord, RolloutRecord } from "../../Schema/HostRecord.ts"
+import type { ConvergedRecord, HostRecord, RolloutRecord } from "../../Schema/HostRecord.ts"
 import type { RolloutEvent } from "../Rollout.ts"
 
 /** A host's place in a rollout; waves count from 0. */
@@ -26,6 +26,53 @@ export interface ManifestView {
   /** SHA-256 of its canonical form. */
   readonly manifestHash: string
   readonly plan: PlannedTopology
+  readonly order: PlannedOrder
+}
+
+/** What holds single hosts back, as the release in force says it: by the host that it holds. */
+export interface PlannedOrder {
+  /** Hosts of the same channel that come first; those that have nothing to run are left out, as if they were done (D15). */
+  readonly edges: ReadonlyMap<string, ReadonlyArray<PlannedEdge>>
+  readonly budgets: ReadonlyMap<string, ReadonlyArray<Budget>>
+}
+
+export interface PlannedEdge {
+  /** The host, or the channel, that comes first. */
+  readonly gates: string
+  readonly reason?: string
+}
+
+/** Budgets of one name select the same hosts, and share one count (D17). */
+export interface Budget {
+  /** The selector, as a person reads it. */
+  readonly name: string
+  readonly hosts: ReadonlyArray<string>
+  readonly max: number
+}
+
+/** Whether a host counts for its wave, and for the hosts after it. */
+export type Proof =
+  | { readonly _tag: "Proven" }
+  /** Only time is missing. */
+  | { readonly _tag: "Due"; readonly at: number }
+  | { readonly _tag: "Missing"; readonly converged: boolean; readonly because: string }
+
+/** Who is in flight in each budget, for one pass; `Budgets.ts` counts. */
+export interface FlightCount {
+  /** Why the budget does not let this host take off now; `undefined` when it does. */
+  readonly holdOf: (budget: Budget, hostname: string, now: number) => Omit<Blocked, "pass" | "gate"> | undefined
+  /** The host takes its place in these budgets. */
+  readonly add: (budgets: ReadonlyArray<Budget>, flight: InFlight) => void
+}
+
+/** A host that takes a place in its budgets (D17). */
+export interface InFlight {
+  readonly hostname: string
+  readonly rolloutId: string
+  /** What it does, as the end of a sentence: "is soaking". */
+  readonly doing: string
+  /** When it may be over without anybody's doing, epoch ms. */
+  readonly endsAt?: number
 }
 
 export interface RolloutView {
@@ -54,6 +101,19 @@ export interface ChannelView {
   /** Rollout that was the channel's last one to open. */
   readonly current?: string
   readonly recovering?: Recovering
+  /** Channels that come first, in the order of the fleet's edges. */
+  readonly after: ReadonlyArray<PlannedEdge>
+  /** No host of the channel has anything to run: that is no missing manifest (D15). */
+  readonly isEmpty: boolean
+}
+
+/** A channel that comes first and is not complete, with what there is to say about it. */
+export interface Predecessor {
+  readonly channel: string
+  readonly reason?: string
+  readonly because: string
+  readonly clearedBy: string
+  readonly earliestAt?: number
 }
 
 /**
@@ -63,7 +123,8 @@ export interface ChannelView {
 export interface QuarantineView {
   /** By rollout id: the closures that failed under it. */
   readonly rollouts: ReadonlyMap<string, ReadonlySet<string>>
-  readonly closures: ReadonlySet<string>
+  /** By closure: the host on which it failed. */
+  readonly closures: ReadonlyMap<string, string>
 }
 
 export interface PlanView {
@@ -73,8 +134,20 @@ export interface PlanView {
   readonly channels: ReadonlyArray<ChannelView>
   readonly rolloutOf: (rolloutId: string) => RolloutView | undefined
   /** The dispatch that waits for, or is on its way to, a host: at most one. */
-  readonly dispatchOf: (hostname: string) => { readonly rolloutId: string; readonly attempt: number } | undefined
+  readonly dispatchOf: (hostname: string) => StandingDispatch | undefined
   readonly quarantine: QuarantineView
+  /** Any channel that the fleet declares. */
+  readonly channelOf: (channel: string) => ChannelView | undefined
+  readonly flights: FlightCount
+  /** The record by which the host runs this closure, converged and proven, and its digest says the same (D17). */
+  readonly convergedOn: (hostname: string, closure: string) => ConvergedRecord | undefined
+}
+
+export interface StandingDispatch {
+  readonly rolloutId: string
+  readonly attempt: number
+  /** Present while it is on its way. */
+  readonly lease?: object
 }
 
 /** Why a host waits, in sentences for an operator (D17). `earliestAt` is set when only time is missing. */
@@ -99,10 +172,20 @@ export interface Candidate {
   /** The rollout's current wave. */
   readonly progress: WaveReport
   readonly recovering?: Recovering
-  /** Closures in quarantine, whatever the rollout under which they failed. */
-  readonly quarantined: ReadonlySet<string>
+  /** Hosts that failed or went back under this rollout, in the order of the plan. */
+  readonly failed: ReadonlyArray<string>
+  /** Closures in quarantine, whatever the rollout under which they failed, each with the host on which it did. */
+  readonly quarantined: ReadonlyMap<string, string>
   /** The closure that failed under this rollout and that its manifest still names. */
   readonly condemnedBy?: string
+  /** Channels before this one that are not complete. */
+  readonly predecessors: ReadonlyArray<Predecessor>
+  /** Hosts before this one, and how far they are. */
+  readonly edges: ReadonlyArray<{ readonly edge: PlannedEdge; readonly proof: Proof }>
+  readonly budgets: ReadonlyArray<Budget>
+  readonly flights: FlightCount
+  /** Its dispatch is on its way already. */
+  readonly leased: boolean
   readonly now: number
 }
 
@@ -130,10 +213,21 @@ export const shownWaiting = 3
 
 /** Fold them in their order. */
 export type PlanAction =
-  /** A manifest that is seen for the first time: every planned host begins attempt 1. Supersedes the channel's others. */
-  | { readonly _tag: "Open"; readonly rollout: RolloutRecord }
-  /** The same id once more (D7): `restarted` hosts (sorted) begin their next attempt, all others go on. Supersedes as above. */
-  | { readonly _tag: "Reopen"; readonly rollout: RolloutRecord; readonly restarted: ReadonlyArray<string> }
+  /**
+   * A manifest that is seen for the first time: every planned host begins attempt 1. Supersedes the channel's others.
+   * `carried` hosts (sorted) begin as converged (`Carry.ts`).
+   */
+  | { readonly _tag: "Open"; readonly rollout: RolloutRecord; readonly carried: ReadonlyArray<string> }
+  /**
+   * The same id once more (D7): `restarted` hosts (sorted) begin their next attempt, the `carried` ones of them as converged;
+   * all others go on. Supersedes as above.
+   */
+  | {
+    readonly _tag: "Reopen"
+    readonly rollout: RolloutRecord
+    readonly restarted: ReadonlyArray<string>
+    readonly carried: ReadonlyArray<string>
+  }
   /** The same topology in other bytes (signed again), or back on a channel that had none: the channel's current one. */
   | {
     readonly _tag: "Refresh"
@@ -160,7 +254,10 @@ export type PlanAction =
 
 export interface Plan {
   readonly actions: ReadonlyArray<PlanAction>
-  /** One for each host that waits, by rollout and host name. A host that is dispatched, or done, has none. */
+  /**
+   * One for each host that waits, in the order in which hosts go: by wave, then name. A host that is free to go, under way or
+   * done has none. One that only a budget holds is queued all the same: its place is taken at the lease (D17).
+   */
   readonly verdicts: ReadonlyArray<{ readonly hostname: string; readonly rolloutId: string; readonly verdict: Blocked }>
   /** The current wave of each live rollout that was planned. */
   readonly waves: ReadonlyArray<WaveReport>

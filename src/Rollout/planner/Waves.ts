@@ -4,14 +4,8 @@
  */
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import { provenUndeclared, soakLeftHere } from "../host/Evidence.ts"
-import type { PlannedTopology, RolloutView, WaveReport } from "./View.ts"
+import type { PlannedTopology, Proof, RolloutView, WaveReport } from "./View.ts"
 import { shownWaiting } from "./View.ts"
-
-export type Proof =
-  | { readonly _tag: "Proven" }
-  /** Only time is missing. */
-  | { readonly _tag: "Due"; readonly at: number }
-  | { readonly _tag: "Missing"; readonly converged: boolean; readonly because: string }
 
 const proven: Proof = { _tag: "Proven" }
 const missing = (because: string): Proof => ({ _tag: "Missing", converged: false, because })
@@ -45,6 +39,13 @@ export function proofOf(record: HostRecord | undefined, alwaysDeclares: boolean,
   }
 }
 
+/** The same for a host of a rollout. */
+export function proofIn(rollout: RolloutView, hostname: string, now: number): Proof {
+  const record = rollout.recordOf(hostname)
+  // Asked only where it matters: it is a look-up for each host of a wave.
+  return proofOf(record, record?.state !== "Converged" || rollout.alwaysDeclares(hostname), now)
+}
+
 /** Host names of each wave, in ascending order; index = wave; at least one wave, declared waves without hosts included. */
 export function hostsByWave(plan: PlannedTopology): ReadonlyArray<ReadonlyArray<string>> {
   const names = Object.keys(plan.hosts).toSorted()
@@ -61,10 +62,7 @@ export function reportWave(
 ): WaveReport {
   const wave = rollout.record.currentWave
   const names = waves[wave] ?? []
-  const proofs = names.map((hostname) => ({
-    hostname,
-    proof: proofOf(rollout.recordOf(hostname), rollout.alwaysDeclares(hostname), now)
-  }))
+  const proofs = names.map((hostname) => ({ hostname, proof: proofIn(rollout, hostname, now) }))
   const open = proofs.filter(({ proof }) => proof._tag !== "Proven")
   const dues = open.flatMap(({ proof }) => proof._tag === "Due" ? [proof.at] : [])
   return {

@@ -70,6 +70,7 @@ const host = (hostname: string): HostStatusEntry => ({
   parkedEvents: null,
   rejections: [],
   held: null,
+  fetching: null,
   diverged: false
 })
 const rolloutHost = (name: string): RolloutHosts["hosts"][number] => ({
