@@ -9,7 +9,7 @@ import { activate, reject, rejectionOver, repeated } from "./Decide/Dispatch.ts"
 import { Draft } from "./Decide/Draft.ts"
 import type { Limits } from "./Decide/Limits.ts"
 import { probeSample, topologyDeclared } from "./Decide/Probes.ts"
-import { leaveToRollBack, leaveToSwitch, settled } from "./Decide/Switching.ts"
+import { booted, leaveToRollBack, leaveToSwitch, settled } from "./Decide/Switching.ts"
 import { failures, readClocks, tick } from "./Decide/Time.ts"
 import { trust } from "./Decide/Trust.ts"
 import type { Answer, Input } from "./Input.ts"
@@ -35,6 +35,8 @@ function fold(draft: Draft, input: Input, limits: Limits): Answer {
       return leaveToRollBack(draft, input)
     case "Settled":
       return settled(draft, input)
+    case "Booted":
+      return booted(draft, input)
     case "TopologyDeclared":
       return topologyDeclared(draft, input)
     case "ProbeSample": {

@@ -64,6 +64,16 @@ export function foldRow(before: Folded | undefined, row: Row): FoldResult {
       return before === undefined
         ? orphan(row)
         : folds(before.record, { ...before.bookkeeping, rollbackStarts: before.bookkeeping.rollbackStarts + 1 })
+    case "Booted":
+      return before === undefined
+        ? orphan(row)
+        : folds(before.record, { ...before.bookkeeping, boots: (before.bookkeeping.boots ?? 0) + 1 })
+    case "BaselineTaken":
+      return before === undefined
+        ? orphan(row)
+        : folds(before.record, { ...before.bookkeeping, baseline: entry.baseline })
+    case "ProbeLearned":
+      return before === undefined ? orphan(row) : folds(learn(before.record, entry.fact), before.bookkeeping)
     case "Learned": {
       if (before === undefined) return orphan(row)
       const record = learn(before.record, entry.fact)

@@ -5,6 +5,7 @@
  * Times are epoch milliseconds (wall clock) of the moment the fact happened, not of the moment it was offered.
  */
 import type { UnnumberedEvent } from "../Rollout/Host.ts"
+import type { Baseline } from "../Schema/AgentJournal.ts"
 import type { ResolvedPolicy } from "../Schema/HostRecord.ts"
 import type { Reason } from "../Schema/Reasons.ts"
 import type { AgentEventKind, HostRolloutSnapshot, ProbeMode, ProbeStatus, ProbeSubResult } from "../Schema/Wire.ts"
@@ -39,6 +40,8 @@ export interface Activate extends AttemptOf {
 export interface ActivationStarted extends AttemptOf {
   readonly _tag: "ActivationStarted"
   readonly switchMethod: string
+  /** What was wrong just before; absent when nothing was, and at a further run. */
+  readonly baseline?: Baseline
   readonly at: number
 }
 
@@ -59,19 +62,30 @@ export interface RollbackStarted extends AttemptOf {
   readonly at: number
 }
 
+/** A process of the agent begins; which boot of the host this is. */
+export interface Booted {
+  readonly _tag: "Booted"
+  readonly bootId: string
+}
+
 /** Which probes the running system declares; before the first sample of a soak (D12). */
 export interface TopologyDeclared extends AttemptOf {
   readonly _tag: "TopologyDeclared"
   readonly probes: ReadonlyArray<{ readonly probeName: string; readonly kind: string; readonly mode: ProbeMode }>
+  /** Those of them that failed before the switch already and hold the release without failing it, ascending; absent: none. */
+  readonly excused?: ReadonlyArray<string>
   readonly at: number
 }
 
-/** One run of one probe. Most samples are folded away before they get a sequence number (D5). */
+/**
+ * One run of one probe. Most samples are folded away before they get a sequence number (D5). `inconclusive`: it could not be
+ * run, which says nothing until it has lasted.
+ */
 export interface ProbeSample extends AttemptOf {
   readonly _tag: "ProbeSample"
   readonly probeName: string
   readonly mode: ProbeMode
-  readonly status: ProbeStatus
+  readonly status: ProbeStatus | "inconclusive"
   readonly at: number
   readonly failureReason?: string
   readonly subResults?: ReadonlyArray<typeof ProbeSubResult.Type>
@@ -156,6 +170,7 @@ export type Input =
   | ActivationStarted
   | RollbackStarted
   | Settled
+  | Booted
   | TopologyDeclared
   | ProbeSample
   | Tick

@@ -10,6 +10,8 @@ import { DiskRoom } from "../Layers/Disk/DiskRoom.ts"
 import { layerProcessLock } from "../Layers/Disk/ProcessLock.ts"
 import { TrustFile } from "../Layers/Disk/TrustFile.ts"
 import { Facts } from "../Layers/Host/Facts.ts"
+import { layerNoting } from "../Layers/Host/FetchNote.ts"
+import { Guard } from "../Layers/Host/Guard.ts"
 import * as NodeProbes from "../Layers/Host/NodeProbes.ts"
 import { ClientCertificate } from "../Layers/Net/ClientCertificate.ts"
 import * as TlsClient from "../Layers/Net/TlsClient.ts"
@@ -28,7 +30,7 @@ import { Supervisor } from "../Workers/Supervisor.ts"
 import { Artifacts } from "./Artifacts.ts"
 import * as Core from "./Core.ts"
 import { Handshake } from "./Handshake.ts"
-import { hostDriver } from "./HostDriver.ts"
+import { guardDirectory, hostDriver, hostGuardLauncher } from "./HostDriver.ts"
 import { Inbox } from "./Inbox.ts"
 import { Journal, journalMigrations, trustMigrations } from "./Journal.ts"
 import { Link } from "./Link.ts"
@@ -72,6 +74,14 @@ const journal = ({ machineId, stateDir }: AgentConfig) =>
 /** The host as those see it who only look. */
 export const hostReader = (config: AgentConfig) => hostDriver(config).reader
 
+/** The probes of the real host. */
+export const hostProbes = (config: AgentConfig) =>
+  NodeProbes.layer({
+    declarationFile: config.healthChecksFile,
+    evidence: { hostname: config.machineId, keyFile: config.evidenceKeyFile },
+    environment: NodeProbes.defaultProbeEnvironment
+  })
+
 /** Certificate and key of this host; one that speaks plain http has neither. */
 const identity = ({ bootstrapTokenFile, clientCert, clientKey }: AgentConfig) =>
   clientCert === undefined || clientKey === undefined
@@ -96,14 +106,12 @@ const exchange = (config: AgentConfig) => {
 const outside = (config: AgentConfig) =>
   Layer.mergeAll(
     exchange(config),
-    hostDriver(config).activator,
-    NodeProbes.layer({
-      declarationFile: config.healthChecksFile,
-      environment: NodeProbes.defaultProbeEnvironment
-    }),
+    layerNoting(config.stateDir, hostDriver(config).activator),
+    hostProbes(config),
     ArtifactCache.layerFile(`${config.stateDir}/artifacts`),
     TrustFile.layerFile(config.trustFile),
-    Facts.layer
+    Facts.layer,
+    Guard.layer(guardDirectory(config), hostGuardLauncher())
   )
 
 /** Asked after the driver has made its directories. The journal keeps a reserve of its own. */

@@ -6,6 +6,7 @@ import type { HostRecord } from "../Schema/HostRecord.ts"
 import type { Reason } from "../Schema/Reasons.ts"
 import {
   type Capability,
+  type Fetching,
   heartbeatListLimit,
   type HeartbeatRequest,
   type HostHold,
@@ -26,6 +27,8 @@ export interface ReportFacts {
   readonly peer: ReadonlySet<Capability>
   /** What keeps the host from going forward; absent when nothing does. */
   readonly held?: HostHold | undefined
+  /** What is fetched now. */
+  readonly fetching?: Fetching | undefined
 }
 
 /** Rows of this rollout that the control plane has not taken: waiting ones and parked ones. */
@@ -107,7 +110,8 @@ function journalReport(state: State, facts: ReportFacts): Partial<HeartbeatReque
       0
     ),
     parked_events: entries.reduce((sum, { lane }) => sum + lane.parked.length, 0),
-    ...(facts.held === undefined ? {} : { held: facts.held })
+    ...(facts.held === undefined ? {} : { held: facts.held }),
+    ...(facts.fetching === undefined ? {} : { fetching: facts.fetching })
   }
 }
 

@@ -8,6 +8,7 @@ import { Clock, Effect, Result, Schema } from "effect"
 import { layerProcessLock } from "../Layers/Disk/ProcessLock.ts"
 import { discard, setAside } from "../Layers/Disk/SetAside.ts"
 import type { AgentConfig } from "../Schema/AgentConfig.ts"
+import type { HostRecord } from "../Schema/HostRecord.ts"
 import { formatTimestamp } from "../Schema/Primitives.ts"
 import { isOver } from "./Fold.ts"
 import { detailsOf, journalFile, openJournal, stateOf } from "./JournalReader.ts"
@@ -32,14 +33,20 @@ export const whatIsThere = Effect.fnUntraced(function*({ machineId, stateDir }: 
   return [
     `the journal ${state.journalId} holds ${state.rollouts.size} rollouts, and ${waiting} events that the control plane ` +
     "has not taken",
-    ...(record === undefined || isOver(record) ? [] : [
-      `${record.rolloutId} is ${record.state} here, and will not end by itself afterwards: the next release takes this host on`
-    ])
+    ...(record === undefined || isOver(record)
+      ? []
+      : [`${record.rolloutId} is ${record.state} here, ${afterwards(record)}`])
   ]
 }, Effect.scoped)
 
 /** What the file system said; the journal is as it was, or gone with its copy in place. */
 export class ResetFailed extends Schema.TaggedError<ResetFailed>()("ResetFailed", { message: Schema.String }) {}
+
+/** What becomes of a rollout whose record is gone. */
+const afterwards = ({ state }: HostRecord): string =>
+  state === "Failed"
+    ? "and will not go back by itself afterwards: the next release takes this host on"
+    : "and is dispatched again afterwards, as a new attempt; by a control plane of the original only with the next release"
 
 /** Where the copy is; `undefined` when none was kept. */
 export const resetJournal = ({ stateDir }: AgentConfig, keep: boolean) =>

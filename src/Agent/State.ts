@@ -27,9 +27,9 @@ export interface Lane {
 
 /** What was seen of one probe beyond its journaled rows (D5). */
 export interface ProbeMemory {
-  /** Monotonic time of the last journaled change from pass to fail. */
-  readonly failedAt?: number
-  /** First failing sample since the last pass, while the rate limit keeps it out of the journal. */
+  /** Monotonic time of the last journaled change from pass to something else. */
+  readonly changedAt?: number
+  /** First sample since the last pass that is none, while the rate limit keeps it out of the journal. */
   readonly held?: ProbeSample
 }
 
@@ -74,6 +74,8 @@ export interface State {
   readonly firstObserved?: string
   /** Last closure that converged here: where a rollback goes (D11). */
   readonly lastConverged?: string
+  /** The boot of the host in which the agent ran last. */
+  readonly bootId?: string
   /** How the heartbeats go, as it is stored; absent until the first one has ended. */
   readonly contact?: Contact
   /** Closure that ran at the last tick or dispatch; absent = unknown now. Not durable. */

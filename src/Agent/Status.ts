@@ -8,8 +8,12 @@
 import { Clock, Effect } from "effect"
 import { lockHolder } from "../Layers/Disk/ProcessLock.ts"
 import type { HostReader } from "../Layers/Host/Activator.ts"
+import { readFetchNote } from "../Layers/Host/FetchNote.ts"
+import { readGuard } from "../Layers/Host/Guard.ts"
 import { switchesToRead } from "../Rollout/Owed.ts"
 import type { AgentConfig } from "../Schema/AgentConfig.ts"
+import type { GuardState } from "../Schema/GuardOrder.ts"
+import { guardDirectory } from "./HostDriver.ts"
 import { detailsOf, openJournal, stateOf } from "./JournalReader.ts"
 import { entriesOf } from "./State.ts"
 import { type JournalReading, statusOf } from "./Status/View.ts"
@@ -17,7 +21,11 @@ import { type JournalReading, statusOf } from "./Status/View.ts"
 const unknown = { running: undefined, profile: undefined }
 
 /** Switches whose result cannot be read are left out: `Owed` holds, and says why. */
-const readHost = Effect.fnUntraced(function*(host: HostReader, journal: JournalReading | undefined) {
+const readHost = Effect.fnUntraced(function*(
+  config: AgentConfig,
+  host: HostReader,
+  journal: JournalReading | undefined
+) {
   const { profile, running } = yield* Effect.orElseSucceed(host.current, () => unknown)
   const ids = journal === undefined ? [] : switchesToRead(entriesOf(journal.state))
   const switches = yield* Effect.forEach(ids, (id) =>
@@ -25,7 +33,8 @@ const readHost = Effect.fnUntraced(function*(host: HostReader, journal: JournalR
       Effect.map((state) => [{ id, state }]),
       Effect.orElseSucceed(() => [])
     ))
-  return { profile, observed: { running, switches: switches.flat() } }
+  const guard = yield* Effect.orElseSucceed(readGuard(guardDirectory(config)), (): GuardState => ({ _tag: "None" }))
+  return { profile, observed: { running, switches: switches.flat(), guard } }
 })
 
 const readJournal = Effect.fnUntraced(function*({ machineId, stateDir }: AgentConfig) {
@@ -40,9 +49,10 @@ export const readStatus = Effect.fnUntraced(function*(config: AgentConfig, host:
   const holder = yield* lockHolder(config.stateDir)
   const journal = yield* readJournal(config)
   const now = Math.floor(yield* Clock.currentTimeMillis)
+  const fetching = holder._tag === "Process" ? yield* readFetchNote(config.stateDir) : undefined
   const pid = holder._tag === "Process" ? holder.pid : undefined
   return statusOf(
-    { config, now, agentRuns: holder._tag === "Process", pid, ...yield* readHost(host, journal) },
+    { config, now, agentRuns: holder._tag === "Process", pid, fetching, ...yield* readHost(config, host, journal) },
     journal
   )
 })

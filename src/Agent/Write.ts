@@ -3,6 +3,7 @@
  * `Apply.ts` carries out actions.
  */
 import type { Contact, Row } from "../Schema/AgentJournal.ts"
+import type { GuardOrder } from "../Schema/GuardOrder.ts"
 import type { LogMessage } from "../Schema/Logs.ts"
 import type { TrustMark } from "./Input.ts"
 import type { SlotName } from "./Intents.ts"
@@ -37,7 +38,13 @@ export type Write =
   | { readonly _tag: "PutRejection"; readonly rejection: RejectionRecord }
   | { readonly _tag: "DropRejection"; readonly rolloutId: string }
   | { readonly _tag: "PutTrust"; readonly mark: TrustMark }
-  | { readonly _tag: "PutHostFact"; readonly fact: "firstObserved" | "lastConverged"; readonly closure: string }
+  | {
+    readonly _tag: "PutHostFact"
+    readonly fact: "firstObserved" | "lastConverged" | "bootId"
+    readonly value: string
+  }
+  /** `settled`: this commit says that the activation ended well, which is not true once its guard has fired. */
+  | { readonly _tag: "DisarmGuard"; readonly order: GuardOrder; readonly settled: boolean }
   | { readonly _tag: "PutContact"; readonly contact: Contact }
 
 export type Action =

@@ -1,7 +1,7 @@
 /** The tables of `status`, `rollout list` and `rollout hosts` (control-plane.md §10). Pure: the time is an argument. */
 import type { HostStatusEntry, RolloutHosts, RolloutList } from "../Schema/OperatorViews.ts"
 import { formatTimestamp, type Millis } from "../Schema/Primitives.ts"
-import { describeAge } from "../Schema/Words.ts"
+import { describeAge, describeProgress } from "../Schema/Words.ts"
 import type { Unconverged } from "./Failure.ts"
 import type { Standing } from "./RolloutState.ts"
 import { type Cell, type Colour, printable } from "./Table.ts"
@@ -49,10 +49,17 @@ export function statusLabel(host: HostStatusEntry, windowMs: Millis | undefined,
   return liveLabel(host)
 }
 
+/** In percent of what is to come; in bytes while nobody knows how much that is. */
+function howFar({ doneBytes, expectedBytes }: NonNullable<HostStatusEntry["fetching"]>): string {
+  return expectedBytes === null || expectedBytes === 0
+    ? describeProgress(doneBytes, undefined)
+    : `${Math.min(100, Math.floor(100 * doneBytes / expectedBytes))} %`
+}
+
 function liveLabel(host: HostStatusEntry): Label {
   switch (host.rolloutState) {
     case "Activating":
-      return busy("activating")
+      return busy(host.fetching === null ? "activating" : `fetching ${howFar(host.fetching)}`)
     case "Deferred":
       return busy("pending reboot")
     case "Soaking":

@@ -106,6 +106,15 @@ export const GuardStatus = Schema.Struct({
 })
 export type GuardStatus = typeof GuardStatus.Type
 
+/** The closure that is fetched now. */
+export const FetchingStatus = Schema.Struct({
+  closure: Schema.String,
+  doneBytes: UInt53,
+  /** Absent while nobody knows. */
+  expectedBytes: Schema.optionalKey(UInt53)
+})
+export type FetchingStatus = typeof FetchingStatus.Type
+
 export const AgentStatus = Schema.Struct({
   schemaVersion: Schema.Literal(1),
   at: Timestamp,
@@ -123,6 +132,8 @@ export const AgentStatus = Schema.Struct({
   }),
   /** Absent when there is none, or when it cannot be read. */
   guard: Schema.optionalKey(GuardStatus),
+  /** Absent while nothing is fetched. */
+  fetching: Schema.optionalKey(FetchingStatus),
   /** Absent when no agent ever ran on this state directory. */
   journal: Schema.optionalKey(JournalStatus)
 })

@@ -9,7 +9,7 @@
 import { Schema } from "effect"
 import { RolloutRecord } from "./HostRecord.ts"
 import { defaulted, EpochMillis, UInt32, UInt53 } from "./Primitives.ts"
-import { HostHold, HostStateName, OnHealthFailure, Rejection, RolloutDigest } from "./Wire.ts"
+import { Fetching, HostHold, HostStateName, OnHealthFailure, Rejection, RolloutDigest } from "./Wire.ts"
 import type { AgentEvent } from "./Wire.ts"
 
 const optional = Schema.optionalKey
@@ -88,7 +88,9 @@ export const HostSeen = Schema.Struct({
   /** Latest per rollout. */
   rejections: defaulted(Schema.Array(RejectionBackoff), []),
   /** What keeps the host from going forward, in its own words. */
-  held: optional(Schema.toType(HostHold))
+  held: optional(Schema.toType(HostHold)),
+  /** What it fetches. */
+  fetching: optional(Schema.toType(Fetching))
 })
 export type HostSeen = typeof HostSeen.Type
 

@@ -65,6 +65,10 @@ export const HostStatusEntry = Schema.Struct({
   ),
   /** What keeps the host from going forward, in its own words (D1): a full disk, for example. */
   held: nullable(Schema.Struct({ reason: Schema.String, detail: Schema.String, since: Timestamp })),
+  /** What the host fetched when it was heard last. */
+  fetching: nullable(
+    Schema.Struct({ closure: Schema.String, doneBytes: UInt53, expectedBytes: nullable(UInt53) })
+  ),
   /** The agent's record and ours differ (D4). */
   diverged: defaulted(Schema.Boolean, false)
 })

@@ -235,6 +235,15 @@ export const HostHold = Schema.Struct({
 })
 export type HostHold = typeof HostHold.Type
 
+/** Additive: the closure that the host fetches now, and how much of it has come. */
+export const Fetching = Schema.Struct({
+  closure: WireClosure,
+  done_bytes: UInt53,
+  /** Absent while nobody knows. */
+  expected_bytes: omittable(UInt53)
+})
+export type Fetching = typeof Fetching.Type
+
 /** Most digests and rejections in one heartbeat; older ones are left out first. */
 export const heartbeatListLimit = 64
 
@@ -257,7 +266,9 @@ export const HeartbeatRequest = Schema.Struct({
   pending_events: omittable(UInt53),
   parked_events: omittable(UInt53),
   /** Absent while the host can go forward. */
-  held: omittable(HostHold)
+  held: omittable(HostHold),
+  /** Absent while the host fetches nothing. */
+  fetching: omittable(Fetching)
 })
 export type HeartbeatRequest = typeof HeartbeatRequest.Type
 

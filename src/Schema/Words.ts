@@ -14,3 +14,12 @@ export function describeAge(ms: Millis): string {
   if (seconds < 86_400) return `${Math.floor(seconds / 3600)}h`
   return `${Math.floor(seconds / 86_400)}d`
 }
+
+/** `31 of 120 MB`: both in the unit of the larger one, in powers of 1000, rounded down. */
+export function describeProgress(doneBytes: number, expectedBytes: number | undefined): string {
+  const largest = Math.max(doneBytes, expectedBytes ?? 0)
+  const power = [1, 2, 3].filter((one) => largest >= 1000 ** one).length
+  const of = (bytes: number) => Math.floor(bytes / 1000 ** power)
+  const total = expectedBytes === undefined ? "" : ` of ${of(expectedBytes)}`
+  return `${of(doneBytes)}${total} ${["B", "kB", "MB", "GB"][power] ?? ""}`
+}

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { digestOf, heartbeatOf, reportedClosure } from "../../src/Agent/Report.ts"
 import type { HostRecord } from "../../src/Schema/HostRecord.ts"
+import type { Capability } from "../../src/Schema/Wire.ts"
 import { Bench, day } from "../support/agentBench.ts"
 import { dispatch, newSystem, oldSystem, r1, second } from "../support/agentRig.ts"
 import { recordIn } from "../support/records.ts"
@@ -106,8 +107,23 @@ describe("the closure that a heartbeat names", () => {
   })
 })
 
+const facts = { at: 0, uptimeSecs: 1, version: "0", boot: false }
+
+describe("what is fetched now", () => {
+  const fetching = { closure: newSystem, done_bytes: 31, expected_bytes: 120 }
+
+  it("is told to a control plane that keeps journals, and to no other", () => {
+    const { state } = new Bench()
+    const told = (...peer: ReadonlyArray<Capability>) =>
+      heartbeatOf(state, { ...facts, fetching, peer: new Set(peer) }).fetching
+    assert.deepStrictEqual(told("journal"), fetching)
+    assert.isUndefined(told())
+    assert.isUndefined(told("verdicts", "attempts"))
+    assert.notProperty(heartbeatOf(state, { ...facts, peer: new Set(["journal"]) }), "fetching")
+  })
+})
+
 describe("a heartbeat to the original", () => {
-  const facts = { at: 0, uptimeSecs: 1, version: "0", boot: false }
   const told = (bench: Bench, ...peer: ReadonlyArray<"journal">) => {
     const { current_closure, rollout_id } = heartbeatOf(bench.state, { ...facts, peer: new Set(peer) })
     return [current_closure, rollout_id]

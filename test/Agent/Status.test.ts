@@ -6,7 +6,9 @@ import { entriesOf, type RolloutEntry, type State } from "../../src/Agent/State.
 import { readStatus } from "../../src/Agent/Status.ts"
 import { renderStatus } from "../../src/Agent/Status/Text.ts"
 import { type JournalReading, type Seen, statusOf } from "../../src/Agent/Status/View.ts"
+import { type HostFact, learn } from "../../src/Rollout/Host.ts"
 import { AgentStatusJson } from "../../src/Schema/AgentStatus.ts"
+import type { GuardState } from "../../src/Schema/GuardOrder.ts"
 import type { HostRecord } from "../../src/Schema/HostRecord.ts"
 import { Bench, emptyState } from "../support/agentBench.ts"
 import { second } from "../support/agentRig.ts"
@@ -74,11 +76,51 @@ const textOf = (journal: JournalReading | undefined, given: Partial<Seen> = {}) 
 const waitIn = (one: RolloutEntry, given: Partial<Seen> = {}, details: Partial<JournalReading["details"]> = {}) =>
   textOf(reading([one], {}, details), given).find((line) => line.startsWith("  waits"))?.slice("  waits    ".length)
 
+describe("the guard", () => {
+  const order = {
+    rolloutId: "stable@aa11",
+    attempt: 1,
+    forwardRun: 1,
+    rollbackRun: 1,
+    closure: prior,
+    expected: [target, prior]
+  }
+  const rows: ReadonlyArray<[string, GuardState, string | undefined]> = [
+    ["none", { _tag: "None" }, undefined],
+    [
+      "armed",
+      { _tag: "Armed", order, watched: true, leftMs: 60_000 },
+      `guard    armed for stable@aa11: back to ${prior} without a sign of life of the agent until ` +
+      "2026-05-16T01:03:00Z (in 1m)"
+    ],
+    [
+      "gone with a reboot",
+      { _tag: "Armed", order, watched: false, leftMs: 0 },
+      "guard    of stable@aa11 is gone; the agent arms it again"
+    ],
+    [
+      "at work",
+      { _tag: "Fired", order, acting: true },
+      `guard    fired for stable@aa11 and is taking the host back to ${prior}`
+    ],
+    [
+      "done",
+      { _tag: "Fired", order, acting: false },
+      `guard    fired for stable@aa11 and has taken the host back to ${prior}`
+    ]
+  ]
+  it.each(rows)("%s", (_, guard, expected) => {
+    const text = textOf(undefined, { observed: { running: target, switches: [], guard } })
+    assert.strictEqual(text.find((line) => line.startsWith("guard")), expected)
+  })
+})
+
 const started = after(pending(), [samples.DispatchAck, samples.ActivationStarted])
 const switchId = { rolloutId: "stable@aa11", attempt: 1, purpose: "forward", run: 1 } as const
 const soak = recordIn("Soaking")
 const probed = (...events: Parameters<typeof after>[1]) =>
   after(pending(), [...histories.Soaking, samples.ProbeTopologyDeclared, ...events], { origin: "Remote" })
+const noted = (events: Parameters<typeof after>[1], fact: HostFact) => learn(probed(...events), fact)
 const failed = recordIn("Failed")
 const rolling = entry(failed, { bookkeeping: { openedSeq: 1, rollbackStarts: 1 } })
 const rollbackId = { ...switchId, purpose: "rollback" } as const
@@ -88,6 +130,30 @@ describe("the current record waits", () => {
     [
       "the switch to be prepared",
       waitIn(entry(recordIn("Activating")), { observed: { running: prior, switches: [] } }),
+      `prepares the switch to ${target}; until 2026-05-16T01:30:01Z (in 28m)`
+    ],
+    [
+      "its closure to be fetched",
+      waitIn(entry(recordIn("Activating")), {
+        observed: { running: prior, switches: [] },
+        fetching: { closure: target, doneBytes: 31_900_000, expectedBytes: 120_000_000 }
+      }),
+      `fetches ${target}: 31 of 120 MB; until 2026-05-16T01:30:01Z (in 28m)`
+    ],
+    [
+      "its closure to be fetched, and nobody knows how large it is",
+      waitIn(entry(recordIn("Activating")), {
+        observed: { running: prior, switches: [] },
+        fetching: { closure: target, doneBytes: 31_900 }
+      }),
+      `fetches ${target}: 31 kB; until 2026-05-16T01:30:01Z (in 28m)`
+    ],
+    [
+      "the switch to be prepared, while another closure is fetched",
+      waitIn(entry(recordIn("Activating")), {
+        observed: { running: prior, switches: [] },
+        fetching: { closure: prior, doneBytes: 1, expectedBytes: 2 }
+      }),
       `prepares the switch to ${target}; until 2026-05-16T01:30:01Z (in 28m)`
     ],
     [
@@ -134,6 +200,31 @@ describe("the current record waits", () => {
       "a probe that has to stop failing",
       waitIn(entry(probed(failing(seconds(30)))), {}),
       "probe web fails since 2026-05-16T01:00:30Z: the rollout fails if it goes on; until 2026-05-16T01:02:30Z (in 30s)"
+    ],
+    [
+      "a probe that has to stop failing, with what it says",
+      waitIn(entry(probed({ ...failing(seconds(30)), failureReason: "GET / answered 500" })), {}),
+      "probe web fails since 2026-05-16T01:00:30Z: the rollout fails if it goes on; it says: GET / answered 500; " +
+      "until 2026-05-16T01:02:30Z (in 30s)"
+    ],
+    [
+      "a probe that failed before the switch already",
+      waitIn(entry(noted([{ ...failing(seconds(30)), failureReason: "500" }], { kind: "Excused", probes: ["web"] }))),
+      "soaks; besides, probe web has failed since before the switch: 500; until 2026-05-16T01:05:05Z (in 3m)"
+    ],
+    [
+      "a probe that cannot be run, also after it had passed",
+      waitIn(
+        entry(noted([samples.ProbeResult], {
+          kind: "Inconclusive",
+          probeName: "web",
+          since: seconds(30),
+          reason: "no systemd"
+        })),
+        { now: minutes(10) },
+        { learnedAt: new Map([["stable@aa11", seconds(5)]]) }
+      ),
+      "probe web could not be run: no systemd"
     ],
     [
       "its probe, when only that is missing",

@@ -14,6 +14,11 @@ import { utf8 } from "../support/tls.ts"
 
 const hour = 3_600_000
 const now = Date.UTC(2026, 5, 1, 12)
+const fetching = (doneBytes: number, expectedBytes: number | null) => ({
+  closure: closure("2", "web"),
+  doneBytes,
+  expectedBytes
+})
 const hostJson = (overrides: object = {}) => ({
   hostname: "web-1",
   channel: "stable",
@@ -40,6 +45,12 @@ describe("status labels", () => {
     [{ rolloutState: "Soaking" }, "soaking", "yellow"],
     [{ rolloutState: "Soaking", outstandingHealthFailures: 1 }, "probes failing", "red"],
     [{ rolloutState: "Converged", pendingClosureHash: null }, "converged", "green"],
+    [{ rolloutState: "Activating" }, "activating", "yellow"],
+    [{ rolloutState: "Activating", fetching: fetching(31, 120) }, "fetching 25 %", "yellow"],
+    [{ rolloutState: "Activating", fetching: fetching(121, 120) }, "fetching 100 %", "yellow"],
+    [{ rolloutState: "Activating", fetching: fetching(31_500_000, null) }, "fetching 31 MB", "yellow"],
+    [{ rolloutState: "Activating", fetching: fetching(0, 0) }, "fetching 0 B", "yellow"],
+    [{ rolloutState: "Soaking", fetching: fetching(31, 120) }, "soaking", "yellow"],
     [{ rolloutState: "Failed" }, "failed", "red"],
     [{ rolloutState: "Failed", quarantinedClosure: "x" }, "failed: channel halted, push fix", "red"],
     [{ rolloutState: "Reverted" }, "reverted", "red"],

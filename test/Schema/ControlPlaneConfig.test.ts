@@ -6,7 +6,8 @@ import {
   controlPlaneOptions,
   controlPlaneTable,
   crossCheck,
-  listenAddress
+  listenAddress,
+  namesOf
 } from "../../src/Schema/ControlPlaneConfig.ts"
 import { type ConfigProblem, type ConfigSources, type Gathered, gatherOptions } from "../../src/Schema/Options.ts"
 
@@ -42,6 +43,36 @@ describe("the control plane's configuration", () => {
       [config.listen, config.trustFile, config.artifactPollSecs, config.planSecs, config.leaseSecs, config.strict],
       ["0.0.0.0:8080", "/etc/nixfleet/cp/trust.json", 30, 15, 90, false]
     )
+  })
+
+  it("an authority is a certificate and one key, of a file or behind a command", () => {
+    const authority = { issuanceCaCert: "/ca.pem", issuanceCaKey: "/ca-key.pem", issuanceCaSignCommand: "sign" }
+    const given = (...names: ReadonlyArray<keyof typeof authority>) =>
+      gather({ values: Object.fromEntries(names.map((name) => [name, authority[name]])) })
+    assert.strictEqual(good(given("issuanceCaCert", "issuanceCaKey")).config.agentCertValiditySecs, 2_592_000)
+    assert.isDefined(good(given("issuanceCaCert", "issuanceCaSignCommand")).config.issuanceCaSignCommand)
+    for (
+      const [names, at, message] of [
+        [["issuanceCaCert"], "issuanceCaCert", /without the authority's key/],
+        [["issuanceCaKey"], "issuanceCaKey", /without the authority's certificate/],
+        [["issuanceCaSignCommand"], "issuanceCaSignCommand", /without the authority's certificate/],
+        [["issuanceCaCert", "issuanceCaKey", "issuanceCaSignCommand"], "issuanceCaSignCommand", /and not beside it/]
+      ] as const
+    ) {
+      const [problem, ...others] = problems(given(...names))
+      assert.deepStrictEqual(others, [])
+      assert.isTrue(problem?.startsWith(`file /etc/cp.json key ${at}: `), problem)
+      assert.match(problem ?? "", message)
+    }
+  })
+
+  it("names of operators are a list separated by commas", () => {
+    assert.deepStrictEqual(namesOf(good(gather()).config.operatorCn), [])
+    const { config } = good(gather({ values: { operatorCn: "operator-ada, ops@example" } }))
+    assert.deepStrictEqual(namesOf(config.operatorCn), ["operator-ada", "ops@example"])
+    for (const operatorCn of ["", ",", "a,,b", "a,", "a\nb"]) {
+      assert.lengthOf(problems(gather({ values: { operatorCn } })), 1, JSON.stringify(operatorCn))
+    }
   })
 
   it("a flag wins over the environment, and that over the file; each value knows its source", () => {

@@ -157,6 +157,33 @@ describe("heartbeat", () => {
     assertSame(Schema.encodeSync(HeartbeatRequest)(decode(json)), json)
   })
 
+  describe("of a host that fetches", () => {
+    const json = (fetching: unknown) => ({ hostname: "edge-07", at: "2026-06-01T08:05:00Z", fetching })
+
+    it.each([
+      [{ closure: "bbbb-x", done_bytes: 31, expected_bytes: 120 }],
+      [{ closure: "bbbb-x", done_bytes: 0 }],
+      [{ closure: "bbbb-x", done_bytes: Number.MAX_SAFE_INTEGER, expected_bytes: 0 }]
+    ])("%j survives the round trip", (fetching) => {
+      assertSame(Schema.encodeSync(HeartbeatRequest)(decode(json(fetching))), json(fetching))
+    })
+
+    it.each([
+      [{ done_bytes: 31 }],
+      [{ closure: "bbbb-x" }],
+      [{ closure: "b".repeat(100_000), done_bytes: 31 }],
+      [{ closure: "bbbb-x", done_bytes: -1 }],
+      [{ closure: "bbbb-x", done_bytes: 1.5 }],
+      [{ closure: "bbbb-x", done_bytes: 2 ** 53 }],
+      [{ closure: "bbbb-x", done_bytes: "31" }],
+      [{ closure: "bbbb-x", done_bytes: 31, expected_bytes: "all" }],
+      [[]],
+      ["26 %"]
+    ])("%j is refused", (fetching) => {
+      assert.throws(() => decode(json(fetching)))
+    })
+  })
+
   it("lists are bounded", () => {
     const digest = { rollout_id: "r", state: "Pending", target_closure: "t", attempt: 1, last_event_seq: 0 }
     const digests = Array.from({ length: heartbeatListLimit + 1 }, () => digest)

@@ -122,8 +122,21 @@ describe("the policy of a host's rollout", () => {
     assert.deepStrictEqual(resolvePolicy(fleet, "stable", 0, 120_000), {
       onHealthFailure: "rollback-and-halt",
       soakMs: 30 * 60_000,
-      sustainedFailureMs: 120_000
+      sustainedFailureMs: 120_000,
+      maxFailedUnits: 0
     })
+  })
+  it("has the health gate of the policy, also when it allows many, and none where there is none", () => {
+    const { rolloutPolicies } = fleet
+    const gated = (healthGate: { readonly systemdFailedUnits?: { readonly max: number } }) =>
+      resolvePolicy(
+        { ...fleet, rolloutPolicies: { ...rolloutPolicies, careful: { ...rolloutPolicies["careful"]!, healthGate } } },
+        "stable",
+        0,
+        1
+      )
+    assert.strictEqual(gated({ systemdFailedUnits: { max: 7 } })?.maxFailedUnits, 7)
+    assert.notProperty(gated({}), "maxFailedUnits")
   })
   it("soakSeconds wins over soakMinutes, also when it is 0", () => {
     assert.strictEqual(resolvePolicy(fleet, "stable", 1, 1)?.soakMs, 90_000)

@@ -37,7 +37,11 @@ export class Bench {
   wall = 0
   monotonic = 0
   readonly writes: Array<Write> = []
-  private readonly decide = makeDecide({ probeResultMs: 5 * minute, retentionMs: 30 * day })
+  private readonly decide = makeDecide({
+    probeResultMs: 5 * minute,
+    inconclusiveMs: 10 * minute,
+    retentionMs: 30 * day
+  })
 
   constructor(state: State = emptyState) {
     this.state = state
@@ -127,7 +131,7 @@ export class Bench {
     return this
   }
 
-  sample(status: "pass" | "fail", given: Partial<ProbeSample> = {}): void {
+  sample(status: ProbeSample["status"], given: Partial<ProbeSample> = {}): void {
     this.accept({
       _tag: "ProbeSample",
       rolloutId: r1,

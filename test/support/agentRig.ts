@@ -19,6 +19,9 @@ import { DiskRoom, type DiskTrouble } from "../../src/Layers/Disk/DiskRoom.ts"
 import { MemoryDisk } from "../../src/Layers/Disk/MemoryDisk.ts"
 import { Activator } from "../../src/Layers/Host/Activator.ts"
 import { type HostScript, layer as memoryActivator, MemoryHost } from "../../src/Layers/Host/ActivatorMemory.ts"
+import { Facts } from "../../src/Layers/Host/Facts.ts"
+import { Guard } from "../../src/Layers/Host/Guard.ts"
+import { layer as memoryGuard, MemoryGuard } from "../../src/Layers/Host/GuardMemory.ts"
 import { Probes } from "../../src/Layers/Host/Probes.ts"
 import { layer as memoryProbes, MemoryProbes, type ProbeScript } from "../../src/Layers/Host/ProbesMemory.ts"
 import type { AgentConfig } from "../../src/Schema/AgentConfig.ts"
@@ -44,6 +47,7 @@ export const httpCheck: HealthCheck = {
   mode: "enforce",
   intervalSeconds: 5,
   runOnce: false,
+  onBaselineFailure: "hold",
   url: "http://127.0.0.1/",
   expectStatus: 200,
   timeoutSecs: 10
@@ -89,7 +93,18 @@ const steppedClock = (clock: Clock.Clock, stepMs: () => number): Clock.Clock => 
 }
 
 /** What a body can ask for. */
-export type Parts = Inbox | AgentState | Intents | Journal | Activator | Probes | Settings | SwitchGuard | DiskRoom
+export type Parts =
+  | Inbox
+  | AgentState
+  | Intents
+  | Journal
+  | Activator
+  | Facts
+  | Guard
+  | Probes
+  | Settings
+  | SwitchGuard
+  | DiskRoom
 
 const workers: ReadonlyArray<Effect.Effect<never, never, Parts>> = [activation, advanceTicker, probe]
 
@@ -97,6 +112,12 @@ export class Rig {
   readonly journalDisk = new MemoryDisk("journal.db")
   readonly trustDisk = new MemoryDisk("trust.db")
   readonly host: MemoryHost
+  /** Outlives the agent, as the host does. */
+  readonly lifeline: MemoryGuard
+  readonly facts: { readonly uptimeSeconds: number; bootId: string | undefined } = {
+    uptimeSeconds: 0,
+    bootId: "boot-1"
+  }
   readonly probes: MemoryProbes
   /** What the question before each switch is answered. */
   guard: GuardVerdict
@@ -109,6 +130,7 @@ export class Rig {
   constructor(options: RigOptions = {}) {
     this.options = options
     this.host = new MemoryHost({ initial: oldSystem, ...(options.host === undefined ? {} : { script: options.host }) })
+    this.lifeline = new MemoryGuard(this.host)
     this.guard = options.guard ?? { _tag: "Holds" }
     this.probes = new MemoryProbes(options.checks ?? {}, options.probes)
   }
@@ -127,7 +149,12 @@ export class Rig {
       ...this.options.settings
     })
     return Layer.mergeAll(
-      core.pipe(Layer.provideMerge(journal), Layer.provideMerge(Settings.layer(config))),
+      core.pipe(
+        Layer.provideMerge(journal),
+        Layer.provideMerge(Settings.layer(config)),
+        Layer.provideMerge(memoryGuard(this.lifeline, this.host))
+      ),
+      Facts.layerMemory(this.facts),
       memoryActivator(this.host),
       memoryProbes(this.probes),
       DiskRoom.layerMemory(this.room),

@@ -51,6 +51,16 @@ export interface Release {
   readonly onHealthFailure?: "halt" | "rollback-and-halt"
   /** Another closure than the ref's own. */
   readonly closures?: Readonly<Record<string, string>>
+  /** Of the whole fleet, whichever release names them. */
+  readonly budgets?: ReadonlyArray<{
+    readonly hosts: ReadonlyArray<string>
+    readonly maxInFlight?: number
+    readonly maxInFlightPct?: number
+  }>
+  /** Pairs of hosts: the second waits for the first. */
+  readonly edges?: ReadonlyArray<readonly [gates: string, gated: string]>
+  /** Channels that come first. */
+  readonly after?: ReadonlyArray<string>
 }
 
 export const idOf = ({ channel = "stable", ref }: Release): string => `${channel}@${ref}`
@@ -60,6 +70,11 @@ export function unitOf(...releases: ReadonlyArray<Release>): VerifiedArtifacts {
   const signedAt = Math.max(...releases.map((release) => release.signedAt ?? start))
   const meta = { schemaVersion: 1, signedAt, ciCommit: releases[0]?.ref ?? null }
   const closure = (release: Release, host: string) => release.closures?.[host] ?? closureOf(release.ref, host)
+  const disruptionBudgets = releases.flatMap(({ budgets = [] }) => budgets).map((budget) => ({
+    selector: { tags: [], tagsAny: [], hosts: budget.hosts, channel: null, all: false },
+    maxInFlight: budget.maxInFlight ?? null,
+    maxInFlightPct: budget.maxInFlightPct ?? null
+  }))
   const fleet = {
     schemaVersion: 1,
     hosts: Object.fromEntries(releases.flatMap((release) =>
@@ -87,9 +102,11 @@ export function unitOf(...releases: ReadonlyArray<Release>): VerifiedArtifacts {
       channel,
       waves.map((hosts) => ({ hosts, soakMinutes: soakMs / 60_000 }))
     ])),
-    edges: [],
-    channelEdges: [],
-    disruptionBudgets: [],
+    edges: releases.flatMap(({ edges = [] }) => edges).map(([gates, gated]) => ({ gates, gated, reason: null })),
+    channelEdges: releases.flatMap(({ after = [], channel = "stable" }) =>
+      after.map((gates) => ({ gates, gated: channel, reason: null }))
+    ),
+    disruptionBudgets,
     meta
   }
   const fleetHash = sha256(JSON.stringify(fleet))
@@ -105,7 +122,14 @@ export function unitOf(...releases: ReadonlyArray<Release>): VerifiedArtifacts {
         hosts.map((hostname) => ({ hostname, waveIndex, targetClosure: closure(release, hostname) }))
       ).toSorted((a, b) => a.hostname < b.hostname ? -1 : 1),
       healthGate: {},
-      disruptionBudgets: [],
+      disruptionBudgets: disruptionBudgets
+        .map(({ maxInFlight, maxInFlightPct, selector }) => ({
+          selector,
+          hosts: selector.hosts.toSorted(),
+          maxInFlight,
+          maxInFlightPct
+        }))
+        .filter(({ hosts }) => hosts.some((host) => waves.flat().includes(host))),
       meta
     }
     return [idOf(release), verified(value, release.signedAt ?? start)] as const
@@ -257,9 +281,12 @@ export class Agent {
   readonly rows: Array<AgentEvent> = []
   readonly host: string
   readonly rolloutId: string
+  readonly #journalId: string | undefined
 
-  constructor(host: string, dispatch: DispatchResponse, signedAt = start) {
+  /** `journalId`: the host's first journal when nothing is said. */
+  constructor(host: string, dispatch: DispatchResponse, signedAt = start, journalId?: string) {
     this.host = host
+    this.#journalId = journalId
     this.rolloutId = dispatch.rollout_id
     this.record = newPending({
       rolloutId: dispatch.rollout_id,
@@ -293,7 +320,9 @@ export class Agent {
 
   /** Steps an event and tells it at once; it must be applied. */
   tells(plane: Plane, event: UnnumberedEvent): void {
-    assert.deepStrictEqual(plane.post(this.host, this.rolloutId, this.does(event, plane.now)), { _tag: "Applied" })
+    const journal = this.#journalId === undefined ? {} : { journalId: this.#journalId }
+    const answer = plane.post(this.host, this.rolloutId, this.does(event, plane.now), journal)
+    assert.deepStrictEqual(answer, { _tag: "Applied" })
   }
 
   accepts(plane: Plane, deliveryId?: string): void {

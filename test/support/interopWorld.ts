@@ -6,6 +6,7 @@ import { Effect, Random } from "effect"
 import { Journal } from "../../src/ControlPlane/Journal.ts"
 import { hostIn, type State } from "../../src/ControlPlane/State.ts"
 import * as ActivatorMemory from "../../src/Layers/Host/ActivatorMemory.ts"
+import { fail, pass } from "../../src/Layers/Host/Probes.ts"
 import type { FetchedArtifact } from "../../src/Layers/Net/ArtifactSource.ts"
 import { Exchange } from "../../src/Layers/Net/Exchange.ts"
 import type { HostStateName } from "../../src/Schema/Wire.ts"
@@ -173,10 +174,7 @@ export class ReferenceControlPlaneWorld extends InteropWorld {
       }))
     this.hosts = new Map(hostNames.map((name) => {
       const host = new VirtualHost(name, this.surroundings, closureOf(0))
-      host.probes.script = () => ({
-        durationMs: 10,
-        outcome: host.hardware.running === spoiled ? { status: "fail", failureReason: "500" } : { status: "pass" }
-      })
+      host.web = () => host.hardware.running === spoiled ? fail("500") : pass
       return [name, host]
     }))
   }

@@ -5,6 +5,7 @@
 import { Effect } from "effect"
 import { Activator } from "../../src/Layers/Host/Activator.ts"
 import * as ArchiveActivator from "../../src/Layers/Host/ArchiveActivator.ts"
+import { launchInSession } from "../../src/Layers/Host/SwitchLaunch.ts"
 
 const [config, closure, id] = process.argv.slice(2)
 const program = Effect.gen(function*() {
@@ -13,4 +14,4 @@ const program = Effect.gen(function*() {
   process.stdout.write(`${started._tag}\n`)
   yield* Effect.never
 })
-Effect.runFork(Effect.provide(program, ArchiveActivator.layer(JSON.parse(config!))))
+Effect.runFork(Effect.provide(program, ArchiveActivator.layer({ ...JSON.parse(config!), launch: launchInSession })))

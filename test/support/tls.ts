@@ -1,5 +1,7 @@
 /** Real servers and clients on loopback for the tests of the network edge. */
 import { Effect, Layer } from "effect"
+import { connect } from "node:tls"
+import type { Pem } from "../../examples/certificates.ts"
 import { Draining } from "../../src/Layers/Net/Draining.ts"
 import { Exchange, type ExchangeHandler, type ExchangeRequest } from "../../src/Layers/Net/Exchange.ts"
 import { Served } from "../../src/Layers/Net/Served.ts"
@@ -18,6 +20,31 @@ export const post = (path: string, body: string): ExchangeRequest => ({
   body: utf8(body)
 })
 export const quick = { timeoutMs: 5_000, maxBodyBytes: 65_536, lane: "report" } as const
+
+export interface Session {
+  readonly resumed: boolean
+  readonly ticket: Buffer | undefined
+  /** Of the answer; 0 when none came. */
+  readonly status: number
+}
+
+/** One GET on a connection of its own, with the session ticket that the server gave before. */
+export const session = (port: number, ca: string, { cert, key }: Pem, ticket?: Buffer, path = "/") =>
+  Effect.callback<Session>((resume) => {
+    let given: Buffer | undefined
+    let resumed = false
+    let text = ""
+    const options = { host: "127.0.0.1", servername: "localhost", port, ca, cert, key }
+    const socket = connect(ticket === undefined ? options : { ...options, session: ticket }, () => {
+      resumed = socket.isSessionReused()
+      socket.write(`GET ${path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n`)
+    })
+    socket.setEncoding("latin1")
+    socket.on("session", (found) => given = found)
+    socket.on("data", (chunk) => text += String(chunk))
+    socket.on("close", () => resume(Effect.succeed({ resumed, ticket: given, status: Number(text.slice(9, 12)) })))
+    return Effect.sync(() => socket.destroy())
+  })
 
 /** A server for the rest of the scope; it closes with it. */
 export const serve = Effect.fnUntraced(function*(

@@ -123,7 +123,7 @@ export function observe(draft: Draft, observed: string | undefined): void {
   }
   if (observed === undefined || draft.state.firstObserved !== undefined) return
   draft.state = { ...draft.state, firstObserved: observed }
-  draft.write({ _tag: "PutHostFact", fact: "firstObserved", closure: observed })
+  draft.write({ _tag: "PutHostFact", fact: "firstObserved", value: observed })
 }
 
 /** Latest per rollout, at most as many as a heartbeat carries; the oldest makes room (D8). */

@@ -5,7 +5,16 @@
 import { Schema } from "effect"
 import type { Now } from "../../Reducer.ts"
 import type { UnnumberedEvent } from "../../Rollout/Host.ts"
-import { Entry, type Fact, type Opened, type Row, wireEventOf } from "../../Schema/AgentJournal.ts"
+import { guardOwed, sameOrder } from "../../Rollout/Owed.ts"
+import {
+  type Baseline,
+  Entry,
+  type Fact,
+  type Opened,
+  type ProbeFact,
+  type Row,
+  wireEventOf
+} from "../../Schema/AgentJournal.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import type { LogFields, LogLevel, LogMessage, ReasonedFields } from "../../Schema/Logs.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
@@ -13,7 +22,7 @@ import type { AgentEvent } from "../../Schema/Wire.ts"
 import { type FoldError, foldRow } from "../Fold.ts"
 import { accepted, type Answer, refused } from "../Input.ts"
 import type { SlotName } from "../Intents.ts"
-import type { Lane, RolloutEntry, State, Transient } from "../State.ts"
+import { currentEntry, type Lane, type RolloutEntry, type State, type Transient } from "../State.ts"
 import type { Action, Write } from "../Write.ts"
 
 /** A soak's clock and samples begin and end with it. */
@@ -89,11 +98,30 @@ export class Draft {
     return this.append(record, { _tag: "Learned", fact }, this.now.wall)
   }
 
+  /** What only this host's journal knows of a probe. */
+  learnOfProbe(rolloutId: string, fact: ProbeFact, at: number): Answer {
+    const record = this.entry(rolloutId)?.record
+    if (record === undefined) return refused("unknown-rollout", `no record of ${rolloutId}`)
+    return this.append(record, { _tag: "ProbeLearned", fact }, at)
+  }
+
+  /** What was wrong before the switch that is about to start. */
+  baselineTaken(rolloutId: string, baseline: Baseline, at: number): Answer {
+    const record = this.entry(rolloutId)?.record
+    if (record === undefined) return refused("unknown-rollout", `no record of ${rolloutId}`)
+    return this.append(record, { _tag: "BaselineTaken", baseline }, at)
+  }
+
   /** Leave to start a rollback's switch (D11). */
   rollbackStarted(rolloutId: string, at: number): Answer {
     const record = this.entry(rolloutId)?.record
     if (record === undefined) return refused("unknown-rollout", `no record of ${rolloutId}`)
     return this.append(record, { _tag: "RollbackStarted" }, at)
+  }
+
+  /** The host was booted before the activation was settled (D11). */
+  booted(record: HostRecord): Answer {
+    return this.append(record, { _tag: "Booted" }, this.now.wall)
   }
 
   /** Opens an attempt: `pending` numbers go on where the rollout's rows ended. */
@@ -150,12 +178,22 @@ export class Draft {
       const { bookkeeping, lane, record } = entry
       writes.push({ _tag: "PutRollout", rolloutId, folded: { record, bookkeeping }, ackedThrough: lane.ackedThrough })
     }
+    const over = guardOver(this.initial, this.state)
+    if (over !== undefined) writes.push(over)
     const actions: Array<Action> = [
       ...this.notices.map((entry): Action => ({ _tag: "Tell", entry })),
       ...[...this.slots].map((slot): Action => ({ _tag: "Ring", slot }))
     ]
     return { state: this.state, writes, actions, answer }
   }
+}
+
+/** The guard that the activation had is not its guard any more: disarmed by the commit that says so (D10). */
+function guardOver(before: State, after: State): Write | undefined {
+  const order = guardOwed(currentEntry(before))
+  if (order === undefined || sameOrder(order, guardOwed(currentEntry(after)))) return undefined
+  const state = after.rollouts.get(order.rolloutId)?.record.state
+  return { _tag: "DisarmGuard", order, settled: state === "Converged" || state === "Deferred" }
 }
 
 const names: Readonly<Record<FoldError["_tag"], Reason>> = {

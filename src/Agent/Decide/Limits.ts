@@ -2,11 +2,13 @@
 export interface Limits {
   /** A probe whose status does not change is journaled this often. */
   readonly probeResultMs: number
+  /** A probe that cannot be run for so long counts as failing. */
+  readonly inconclusiveMs: number
   /** Delivered rows of a closed rollout are kept this long after a later rollout ended. */
   readonly retentionMs: number
 }
 
-/** Shortest time between two journaled failures that begin, per probe: bounds what a flapping probe can write. */
+/** Shortest time between two journaled failures or doubts that begin, per probe: bounds what a flapping probe can write. */
 export const flapGapMs = 15_000
 
 /** How often the running time of a soak is journaled: what a crash can cost a soak. */

@@ -2,9 +2,14 @@
  * Probe samples, folded together before they get a sequence number (D5). Journaled are: the first sample of a probe, every
  * pass that ends a failure, each failure that begins (rate-limited), one sample every few minutes, and every failing sample
  * that makes the failure sustained (D12). What is left out never reaches the record.
+ *
+ * A probe that could not be run has no sample: this journal alone notes since when, and the soak does not end meanwhile. After
+ * `inconclusiveMs` each such run counts as a failing sample, here and on the wire.
  */
+import { Equal } from "effect"
 import type { UnnumberedEvent } from "../../Rollout/Host.ts"
 import type { ProbeRecord, SoakingRecord } from "../../Schema/HostRecord.ts"
+import { formatTimestamp } from "../../Schema/Primitives.ts"
 import { accepted, type Answer, type ProbeSample, refused, type TopologyDeclared } from "../Input.ts"
 import type { ProbeMemory, RolloutEntry } from "../State.ts"
 import type { Draft } from "./Draft.ts"
@@ -38,9 +43,13 @@ function sameTopology(record: SoakingRecord, probes: TopologyDeclared["probes"])
 export function topologyDeclared(draft: Draft, input: TopologyDeclared): Answer {
   const soak = soakOf(draft, input)
   if (isRefusal(soak)) return soak
-  if (sameTopology(soak.record, input.probes)) return accepted
-  const { at, attempt, probes, rolloutId } = input
-  return draft.event(rolloutId, { kind: "ProbeTopologyDeclared", probes, declaredAt: at, attempt }, at)
+  const { at, attempt, excused = [], probes, rolloutId } = input
+  if (!sameTopology(soak.record, probes)) {
+    const answer = draft.event(rolloutId, { kind: "ProbeTopologyDeclared", probes, declaredAt: at, attempt }, at)
+    if (answer._tag === "Refused") return answer
+  }
+  if (Equal.equals(soak.record.excused ?? [], excused)) return accepted
+  return draft.learnOfProbe(rolloutId, { kind: "Excused", probes: excused }, at)
 }
 
 const journaledOf = (record: SoakingRecord, name: string): ProbeRecord | undefined =>
@@ -66,16 +75,65 @@ export function probeSample(draft: Draft, input: ProbeSample, limits: Limits): A
   }
   if (input.at < record.activationCompletedAt) return refused("stale-sample", "the run ended before the activation did")
   const probe = journaledOf(record, input.probeName)
-  const memory = entry.transient.probes.get(input.probeName) ?? {}
-  if (input.status === "pass") return pass(draft, entry, probe, input, limits)
-  if (probe?.status === "fail") {
-    return reportDue(probe, input, limits) || completesFailure(record, probe, input) ? journal(draft, input) : accepted
+  switch (input.status) {
+    case "pass":
+      conclude(draft, soak, input)
+      return pass(draft, draft.entry(input.rolloutId) ?? entry, probe, input, limits)
+    case "fail":
+      conclude(draft, soak, input)
+      return fail(draft, soak, probe, input, limits)
+    case "inconclusive":
+      return doubt(draft, soak, probe, input, limits)
   }
-  remember(draft, entry, input.probeName, { ...memory, held: memory.held ?? input })
-  const tooSoon = memory.failedAt !== undefined && draft.now.monotonic - memory.failedAt < flapGap(record)
+}
+
+function fail(
+  draft: Draft,
+  { record }: Soak,
+  probe: ProbeRecord | undefined,
+  input: ProbeSample,
+  limits: Limits
+): Answer {
+  if (probe?.status !== "fail") return begin(draft, record, input)
+  return reportDue(probe, input, limits) || completesFailure(record, probe, input) ? journal(draft, input) : accepted
+}
+
+/** A run that could not be made: noted once, and after its time as good as a failure. */
+function doubt(
+  draft: Draft,
+  soak: Soak,
+  probe: ProbeRecord | undefined,
+  input: ProbeSample,
+  limits: Limits
+): Answer {
+  const since = doubtOf(soak.record, input.probeName)?.since
+  if (since === undefined) return begin(draft, soak.record, input)
+  if (input.at - since < limits.inconclusiveMs) return accepted
+  const failureReason = `could not be run since ${formatTimestamp(since)}: ${input.failureReason ?? "unknown"}`
+  return fail(draft, soak, probe, { ...input, status: "fail", failureReason }, limits)
+}
+
+const doubtOf = ({ inconclusive = {} }: SoakingRecord, name: string) =>
+  Object.hasOwn(inconclusive, name) ? inconclusive[name] : undefined
+
+/** The probe was run: what kept it from that is over. */
+function conclude(draft: Draft, { entry, record }: Soak, { at, probeName, rolloutId }: ProbeSample): void {
+  const { held, ...memory } = entry.transient.probes.get(probeName) ?? {}
+  if (held?.status === "inconclusive") remember(draft, entry, probeName, memory)
+  if (doubtOf(record, probeName) !== undefined) draft.learnOfProbe(rolloutId, { kind: "Conclusive", probeName }, at)
+}
+
+/** The first sample that is no pass, unless the last such change was just now: then it is kept back. */
+function begin(draft: Draft, record: SoakingRecord, input: ProbeSample): Answer {
+  const entry = draft.entry(input.rolloutId)
+  if (entry === undefined) return accepted
+  const memory = entry.transient.probes.get(input.probeName) ?? {}
+  const held = memory.held ?? input
+  remember(draft, entry, input.probeName, { ...memory, held })
+  const tooSoon = memory.changedAt !== undefined && draft.now.monotonic - memory.changedAt < flapGap(record)
   if (tooSoon) return accepted
   release(draft, input.rolloutId, input.probeName)
-  return memory.held === undefined ? accepted : journal(draft, input)
+  return held === input || input.status === "inconclusive" ? accepted : journal(draft, input)
 }
 
 function pass(
@@ -96,7 +154,9 @@ function remember(draft: Draft, entry: RolloutEntry, name: string, memory: Probe
 
 /** A sample as its events, in the order of agent.md §9.3: seen first, failing first, the result. */
 function eventsOf(probe: ProbeRecord | undefined, input: ProbeSample): ReadonlyArray<UnnumberedEvent> {
-  const { at, attempt, failureReason, mode, probeName, status, subResults } = input
+  const { at, attempt, failureReason, mode, probeName, subResults } = input
+  // What is journaled as an event passed or failed: a doubt has become a failure before, or is a fact of its own.
+  const status = input.status === "pass" ? "pass" : "fail"
   const first: ReadonlyArray<UnnumberedEvent> = probe === undefined
     ? [{ kind: "ProbeObservedFirst", probeName, mode, observedAt: at, attempt }]
     : []
@@ -125,13 +185,17 @@ function journal(draft: Draft, input: ProbeSample): Answer {
   return accepted
 }
 
-/** Journals the first failure of a probe that the rate limit kept back. */
+/** Journals the first failure, or doubt, of a probe that the rate limit kept back. */
 function release(draft: Draft, rolloutId: string, name: string): void {
   const entry = draft.entry(rolloutId)
   const held = entry?.transient.probes.get(name)?.held
   if (entry === undefined || held === undefined) return
-  remember(draft, entry, name, { failedAt: draft.now.monotonic })
-  journal(draft, held)
+  remember(draft, entry, name, { changedAt: draft.now.monotonic })
+  if (held.status !== "inconclusive") journal(draft, held)
+  else {
+    const { at, failureReason: reason = "unknown", probeName } = held
+    draft.learnOfProbe(rolloutId, { kind: "Inconclusive", probeName, since: at, reason }, at)
+  }
 }
 
 /** Before a decision that a failure kept back would change. */

@@ -3,7 +3,15 @@
  * the number of those marks bounds its re-runs.
  */
 import { maxSwitchStarts } from "../../Rollout/Owed.ts"
-import { type ActivationStarted, type Answer, refused, type RollbackStarted, type Settled } from "../Input.ts"
+import {
+  accepted,
+  type ActivationStarted,
+  type Answer,
+  type Booted,
+  refused,
+  type RollbackStarted,
+  type Settled
+} from "../Input.ts"
 import { currentEntry, type RolloutEntry } from "../State.ts"
 import type { Draft } from "./Draft.ts"
 
@@ -26,7 +34,11 @@ export function leaveToSwitch(draft: Draft, input: ActivationStarted): Answer {
   if (record.state === "Activating" && record.activationStarts >= maxSwitchStarts) {
     return refused("attempts-exhausted", `${record.activationStarts} switches were started`)
   }
-  const { at, attempt, rolloutId, switchMethod } = input
+  const { at, attempt, baseline, rolloutId, switchMethod } = input
+  if (baseline !== undefined) {
+    const answer = draft.baselineTaken(rolloutId, baseline, at)
+    if (answer._tag === "Refused") return answer
+  }
   return draft.event(rolloutId, { kind: "ActivationStarted", startedAt: at, switchMethod, attempt }, at)
 }
 
@@ -47,4 +59,16 @@ export function settled(draft: Draft, input: Settled): Answer {
   // Another rollout may have waited for this switch to end.
   if (answer._tag === "Accepted") draft.ring("activation")
   return answer
+}
+
+/** Counts the boots of the host while a switch began and its activation is not settled; a reboot that was asked for is none. */
+export function booted(draft: Draft, { bootId }: Booted): Answer {
+  const before = draft.state.bootId
+  if (before === bootId) return accepted
+  draft.state = { ...draft.state, bootId }
+  draft.write({ _tag: "PutHostFact", fact: "bootId", value: bootId })
+  const record = currentEntry(draft.state)?.record
+  if (before === undefined || record === undefined) return accepted
+  if (record.state !== "Activating" && record.state !== "Soaking") return accepted
+  return record.activationStarts === 0 ? accepted : draft.booted(record)
 }

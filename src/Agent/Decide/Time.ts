@@ -136,7 +136,7 @@ function decide(draft: Draft, { event, rolloutId }: Settle): void {
     })
   } else if (event.kind === "Converged") {
     draft.state = { ...draft.state, lastConverged: event.currentClosure }
-    draft.write({ _tag: "PutHostFact", fact: "lastConverged", closure: event.currentClosure })
+    draft.write({ _tag: "PutHostFact", fact: "lastConverged", value: event.currentClosure })
   }
 }
 

@@ -21,7 +21,7 @@ export const putTrust = (sql: Sql, mark: TrustMark): void => {
   )
 }
 
-const factKeys = { firstObserved: "first_observed", lastConverged: "last_converged" } as const
+const factKeys = { bootId: "boot_id", firstObserved: "first_observed", lastConverged: "last_converged" } as const
 
 export function carryOut(sql: Sql, write: Write): void {
   switch (write._tag) {
@@ -76,11 +76,14 @@ export function carryOut(sql: Sql, write: Write): void {
       sql.run("DELETE FROM rejections WHERE rollout_id = ?", write.rolloutId)
       return
     case "PutHostFact":
-      return putMeta(sql, factKeys[write.fact], write.closure)
+      return putMeta(sql, factKeys[write.fact], write.value)
     case "PutContact":
       return putMeta(sql, "contact", encodeContact(write.contact))
     case "PutTrust":
       // Written before, in the database of its own.
+      return
+    case "DisarmGuard":
+      // Done before, on the host.
       return
   }
 }

@@ -48,6 +48,7 @@ export function load(sql: Reads, trust: Reads | undefined, hostname: string): St
   const lastConverged = meta(sql, "last_converged")
   const firstObserved = meta(sql, "first_observed")
   const contact = meta(sql, "contact")
+  const bootId = meta(sql, "boot_id")
   return {
     hostname,
     journalId: meta(sql, "journal_id") ?? "",
@@ -64,6 +65,7 @@ export function load(sql: Reads, trust: Reads | undefined, hostname: string): St
     ...(firstObserved === undefined ? {} : { firstObserved }),
     ...(lastConverged === undefined ? {} : { lastConverged }),
     ...(contact === undefined ? {} : { contact: decodeContact(contact) }),
+    ...(bootId === undefined ? {} : { bootId }),
     observedSince: 0
   }
 }

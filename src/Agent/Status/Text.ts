@@ -1,5 +1,12 @@
 /** The same document for people: what matters first comes first. Pure. */
-import type { AgentStatus, ContactStatus, JournalStatus, RolloutStatus, Wait } from "../../Schema/AgentStatus.ts"
+import type {
+  AgentStatus,
+  ContactStatus,
+  GuardStatus,
+  JournalStatus,
+  RolloutStatus,
+  Wait
+} from "../../Schema/AgentStatus.ts"
 import { formatTimestamp, type Millis } from "../../Schema/Primitives.ts"
 import { describeReason } from "../../Schema/Reasons.ts"
 import { describeAge, printable } from "../../Schema/Words.ts"
@@ -14,7 +21,8 @@ export function renderStatus(status: AgentStatus): string {
     : `, the next boot ${closures.profile}`
   const head = [
     ["host", `${status.host}, ${agent.running ? `an agent runs${pid}` : "no agent runs"}`],
-    ["runs", `${runs}${profile}`]
+    ["runs", `${runs}${profile}`],
+    ...(status.guard === undefined ? [] : [["guard", guardText(status.guard, status.at)] as const])
   ] as const
   const body = journal === undefined
     ? [["journal", `no agent ever ran on ${status.stateDir}`] as const]
@@ -22,6 +30,15 @@ export function renderStatus(status: AgentStatus): string {
   const rollouts = (journal?.rollouts ?? []).flatMap((one) => rolloutLines(one, status.at))
   return [...[...head, ...body].map(([name, text]) => `${name.padEnd(9)}${text}`), ...rollouts]
     .map((line) => printable(line).trimEnd()).join("\n")
+}
+
+function guardText({ closure, ended, rolloutId, state, until }: GuardStatus, now: Millis): string {
+  if (state === "fired") {
+    return `fired for ${rolloutId} and ${ended ? "has taken" : "is taking"} the host back to ${closure}`
+  }
+  if (ended || until === undefined) return `of ${rolloutId} is gone; the agent arms it again`
+  return `armed for ${rolloutId}: back to ${closure} without a sign of life of the agent until ` +
+    `${formatTimestamp(until)} (in ${describeAge(until - now)})`
 }
 
 type Line = readonly [name: string, text: string]

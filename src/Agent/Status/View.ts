@@ -1,6 +1,6 @@
 /** The document of `nixfleet-agent status` from what was read. Pure. */
 import type { Contact } from "../../Schema/AgentJournal.ts"
-import type { AgentStatus, JournalStatus, RolloutStatus, RowsOf } from "../../Schema/AgentStatus.ts"
+import type { AgentStatus, GuardStatus, JournalStatus, RolloutStatus, RowsOf } from "../../Schema/AgentStatus.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import { formatTimestamp } from "../../Schema/Primitives.ts"
 import type { Details } from "../JournalReader.ts"
@@ -15,13 +15,13 @@ export interface JournalReading {
 }
 
 /** What is seen besides: who runs, and what the host's links say. */
-export type Seen = Pick<Sight, "agentRuns" | "config" | "now" | "observed"> & {
+export type Seen = Pick<Sight, "agentRuns" | "config" | "fetching" | "now" | "observed"> & {
   readonly pid?: number | undefined
   readonly profile?: string | undefined
 }
 
 export function statusOf(seen: Seen, journal: JournalReading | undefined): AgentStatus {
-  const { config, observed: { running }, pid, profile } = seen
+  const { config, fetching, observed: { running }, pid, profile } = seen
   const lastConverged = journal?.state.lastConverged
   return {
     schemaVersion: 1,
@@ -35,8 +35,18 @@ export function statusOf(seen: Seen, journal: JournalReading | undefined): Agent
       ...(profile === undefined ? {} : { profile }),
       ...(lastConverged === undefined ? {} : { lastConverged })
     },
+    ...guardStatus(seen),
+    ...(fetching === undefined ? {} : { fetching }),
     ...(journal === undefined ? {} : { journal: journalStatus(seen, journal) })
   }
+}
+
+function guardStatus({ now, observed: { guard } }: Seen): { readonly guard?: GuardStatus } {
+  if (guard === undefined || guard._tag === "None") return {}
+  const { closure, rolloutId } = guard.order
+  return guard._tag === "Armed"
+    ? { guard: { state: "armed", rolloutId, closure, until: now + guard.leftMs, ended: !guard.watched } }
+    : { guard: { state: "fired", rolloutId, closure, ended: !guard.acting } }
 }
 
 function journalStatus(seen: Seen, { details, state }: JournalReading): JournalStatus {

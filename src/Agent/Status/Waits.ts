@@ -13,8 +13,10 @@ import {
   type SwitchId
 } from "../../Rollout/Owed.ts"
 import { type AgentConfig, millis } from "../../Schema/AgentConfig.ts"
+import type { FetchingStatus } from "../../Schema/AgentStatus.ts"
 import type { DeferredRecord, FailedRecord, HostRecord, SoakingRecord } from "../../Schema/HostRecord.ts"
 import { formatTimestamp } from "../../Schema/Primitives.ts"
+import { describeProgress } from "../../Schema/Words.ts"
 import { prepareUntil } from "../Deadlines.ts"
 import type { RolloutEntry } from "../State.ts"
 
@@ -27,6 +29,8 @@ export interface Sight {
   readonly now: number
   readonly agentRuns: boolean
   readonly config: AgentConfig
+  /** What the agent fetches now. */
+  readonly fetching?: FetchingStatus | undefined
   /** When the latest rollback of the current record began. */
   readonly rollbackStartedAt?: number | undefined
   /** When the running time of the current record was journaled last. */
@@ -71,11 +75,17 @@ function switching(record: HostRecord, sight: Sight): Waiting | undefined {
       return running(record, duty.id, sight)
     case "Switch": {
       const again = duty.id.run === 1 ? "" : ", once more because the first switch left no result"
-      return waits(`prepares the switch to ${duty.closure}${again}`, prepareUntil(duty, sight.config))
+      const prepares = fetches(duty.closure, sight) ?? `prepares the switch to ${duty.closure}`
+      return waits(`${prepares}${again}`, prepareUntil(duty, sight.config))
     }
     case "Rollback":
-      return waits(`prepares the rollback to ${duty.closure}`)
+      return waits(fetches(duty.closure, sight) ?? `prepares the rollback to ${duty.closure}`)
   }
+}
+
+function fetches(closure: string, { fetching }: Sight): string | undefined {
+  if (fetching?.closure !== closure) return undefined
+  return `fetches ${closure}: ${describeProgress(fetching.doneBytes, fetching.expectedBytes)}`
 }
 
 /** The switch ends itself when its time is over. */
@@ -122,7 +132,8 @@ function soaking(record: SoakingRecord, sight: Sight): Waiting {
   const [failing] = failingProbes(record).toSorted((a, b) => a.fatalAt - b.fatalAt)
   if (failing !== undefined) {
     const since = formatTimestamp(failing.since)
-    return waits(`probe ${failing.name} fails since ${since}: the rollout fails if it goes on`, failing.fatalAt)
+    const why = failing.reason === undefined ? "" : `; it says: ${failing.reason}`
+    return waits(`probe ${failing.name} fails since ${since}: the rollout fails if it goes on${why}`, failing.fatalAt)
   }
   const left = soakLeft(accrued(record, sight), now)
   const obstacle = healthObstacle(record)

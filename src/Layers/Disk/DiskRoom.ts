@@ -37,7 +37,8 @@ const reserveBytes = 1 * MiB
 /** Less than this does not even hold a claim and a result. */
 const backBytes = 64 * 1024
 
-const reserveName = "space.reserve"
+/** The file that keeps the space; whoever needs the way back may delete it. */
+export const reserveName = "space.reserve"
 
 export class DiskRoom extends Context.Service<DiskRoom, {
   /** Why the host may not go forward now; `undefined` when nothing speaks against it. */

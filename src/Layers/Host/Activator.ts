@@ -4,6 +4,7 @@
  * tagged outcome, never with an exit code of a tool (nix.md §8, decisions.md D11). A switch survives the agent.
  */
 import { Context, type Effect } from "effect"
+import type { GuardOrder } from "../../Schema/GuardOrder.ts"
 
 /** Which activation a switch belongs to: names its result file. */
 export interface SwitchId {
@@ -99,6 +100,11 @@ export class Activator extends Context.Service<Activator, {
   readonly startSwitch: (closure: string, id: SwitchId) => Effect.Effect<StartSwitchOutcome>
   /** Reads the result of a switch, also one started by an earlier process. */
   readonly switchResult: (id: SwitchId) => Effect.Effect<SwitchResult>
+  /**
+   * A shell program that does what `setProfile` and `startSwitch` of the order's rollback do, without this process: for its
+   * guard (`Recovery.ts`).
+   */
+  readonly recovery: (order: GuardOrder) => string
   /** Ends a running switch and its whole process group. */
   readonly cancelSwitch: (id: SwitchId) => Effect.Effect<void>
 }>()("nixfleet/Layers/Host/Activator") {}

@@ -9,6 +9,7 @@ import { Clock, Effect, Layer } from "effect"
 import {
   Activator,
   type RealiseOutcome,
+  type RealiseProgress,
   type SetProfileOutcome,
   type StartSwitchOutcome,
   type SwitchId,
@@ -79,6 +80,10 @@ export class MemoryHost {
   profile: number | undefined
   readonly generations: Array<string> = []
   readonly store = new Set<string>()
+  /** What it was told last to keep. */
+  retained: ReadonlyArray<string> = []
+  /** How far a realisation has come; no script moves it. */
+  progress: RealiseProgress | undefined
   readonly #realised = new Map<string, number>()
   readonly #switches = new Map<string, MemorySwitch>()
 
@@ -142,6 +147,17 @@ export class MemoryHost {
     this.settle(now)
     const found = this.#switches.get(keyOf(id))
     if (found?.result._tag === "Running") found.result = killed("SIGTERM")
+  }
+
+  isSwitching(): boolean {
+    return this.#inFlight() !== undefined
+  }
+
+  /** Takes the name of a switch that did not begin: it never will. */
+  forbidSwitch(id: SwitchId, closure: string, now: number): void {
+    const key = keyOf(id)
+    if (this.#switches.has(key)) return
+    this.#switches.set(key, { key, closure, endsAt: now, end: { _tag: "Lost" }, result: killed("SIGKILL") })
   }
 
   /** The power goes away: what ran is lost, what was durable stays. */
@@ -210,11 +226,16 @@ export const layer = (host: MemoryHost): Layer.Layer<Activator> =>
         }
       }),
       realise: (closure) => realise(host, closure),
-      progress: Effect.undefined,
-      retain: () => Effect.void,
+      progress: Effect.sync(() => host.progress),
+      retain: (closures) =>
+        Effect.sync(() => {
+          host.retained = closures
+        }),
       setProfile: (closure) => Effect.sync(() => host.setProfile(closure)),
       startSwitch: (closure, id) => Effect.map(host.now, (now) => host.startSwitch(closure, id, now)),
       switchResult: (id) => Effect.map(host.now, (now) => host.switchResult(id, now)),
+      // The memory guard moves the host itself.
+      recovery: () => "",
       cancelSwitch: (id) => Effect.map(host.now, (now) => host.cancelSwitch(id, now))
     })
   )

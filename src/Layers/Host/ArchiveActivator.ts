@@ -14,6 +14,7 @@ import { Effect, Layer, Option, Schema, Semaphore } from "effect"
 import { rm } from "node:fs/promises"
 import { join, resolve } from "node:path"
 import { errorCode } from "../Disk/AtomicFile.ts"
+import { reserveName } from "../Disk/DiskRoom.ts"
 import { logOf } from "../Logging.ts"
 import {
   Activator,
@@ -30,7 +31,7 @@ import { DetachedSwitches } from "./DetachedSwitch.ts"
 import { errorText, makeDirectory, sweepTemporaries } from "./DurableFiles.ts"
 import { Generations, runningClosure } from "./Generations.ts"
 import { Store } from "./Store.ts"
-import { launchInSession } from "./SwitchLaunch.ts"
+import { type Launcher, launchInSession } from "./SwitchLaunch.ts"
 
 const log = logOf("agent_host")
 
@@ -62,6 +63,8 @@ export interface ArchiveActivatorConfig {
    * fetched closures without a generation. At least 1.
    */
   readonly keepGenerations: number
+  /** How a switch is started so that it outlives the agent. */
+  readonly launch: Launcher
 }
 
 /** Everything in one directory, with the defaults of an agent. */
@@ -87,6 +90,7 @@ export function archiveActivatorConfig(
       LANG: "C.UTF-8"
     },
     keepGenerations: 10,
+    launch: launchInSession,
     ...rest
   }
 }
@@ -121,9 +125,15 @@ const abortable = (run: (signal: AbortSignal) => Promise<RealiseOutcome>): Effec
     })
   })
 
-async function* counted(chunks: AsyncIterable<Buffer>, onBytes: (count: number) => void) {
+/** How much of an archive has come, and is to come. */
+interface Meter {
+  readonly came: (bytes: number) => void
+  readonly expects: (bytes: number) => void
+}
+
+async function* counted(chunks: AsyncIterable<Buffer>, { came }: Meter) {
   for await (const chunk of chunks) {
-    onBytes(chunk.length)
+    came(chunk.length)
     yield chunk
   }
 }
@@ -134,15 +144,15 @@ const fetchClosure = (
   store: Store,
   closure: string,
   digest: string,
-  onBytes: (count: number) => void
+  meter: Meter
 ) =>
   Effect.acquireUseRelease(
     Effect.tryPromise({ try: () => store.begin(closure), catch: outcomeOf }),
     (temporary) =>
       abortable(async (signal): Promise<RealiseOutcome> => {
         const { limits, source, stallMs } = config
-        const chunks = archiveChunks(source, closure, { maxBytes: limits.maxBytes, stallMs }, signal)
-        const unpacked = await unpackArchive(counted(chunks, onBytes), temporary, digest, limits, signal)
+        const chunks = archiveChunks(source, closure, { maxBytes: limits.maxBytes, stallMs }, signal, meter.expects)
+        const unpacked = await unpackArchive(counted(chunks, meter), temporary, digest, limits, signal)
         if (unpacked._tag !== "Ok") return { ...unpacked, detail: `${closure}: ${unpacked.detail}` }
         signal.throwIfAborted()
         await store.commit(closure, temporary, unpacked.sha256)
@@ -198,7 +208,7 @@ const switchesOf = (config: ArchiveActivatorConfig): DetachedSwitches =>
     environment: config.switchEnvironment,
     mover: "supervisor",
     foreignLock: undefined,
-    launch: launchInSession
+    launch: config.launch
   })
 
 /** Changes nothing and needs no running agent; directories that were never made hold nothing. */
@@ -250,12 +260,17 @@ const make = (config: ArchiveActivatorConfig) =>
         }
         return outcome
       }
-      const onBytes = (count: number) => {
-        progress = { closure, doneBytes: (progress?.doneBytes ?? 0) + count, expectedBytes: undefined }
+      const meter: Meter = {
+        came: (bytes) => {
+          progress = { closure, doneBytes: (progress?.doneBytes ?? 0) + bytes, expectedBytes: progress?.expectedBytes }
+        },
+        expects: (expectedBytes) => {
+          progress = { closure, doneBytes: 0, expectedBytes }
+        }
       }
       const fetched = Effect.tryPromise({ try: () => store.isValid(closure), catch: outcomeOf }).pipe(
         Effect.flatMap((valid) =>
-          valid ? Effect.succeed<RealiseOutcome>({ _tag: "Ok" }) : fetchClosure(config, store, closure, digest, onBytes)
+          valid ? Effect.succeed<RealiseOutcome>({ _tag: "Ok" }) : fetchClosure(config, store, closure, digest, meter)
         ),
         Effect.catch((outcome) => Effect.succeed(outcome)),
         Effect.ensuring(Effect.sync(() => {
@@ -326,6 +341,13 @@ const make = (config: ArchiveActivatorConfig) =>
             )
           )
         ),
+      recovery: (order) =>
+        switches.recovery(order, {
+          closurePath: store.path(order.closure),
+          action: "switch",
+          setProfile: generations.recovery,
+          reserves: [join(config.runDir, reserveName)]
+        }),
       cancelSwitch: (id) =>
         Effect.tryPromise({ try: () => switches.cancel(id), catch: errorText }).pipe(
           Effect.catch((problem) =>

@@ -25,6 +25,15 @@ export class SourceError extends Error {
   }
 }
 
+/** `stallMs`: longest silence of a connection. */
+export interface SourceLimits {
+  readonly maxBytes: number
+  readonly stallMs: number
+}
+
+/** Told once how many bytes are to come, by a source that knows; before the first of them. */
+type Expects = (bytes: number) => void
+
 const transientStatuses = new Set([408, 425, 429])
 /** What a file system across a network answers when it is away. */
 const transientCodes = new Set(["EIO", "ESTALE", "ETIMEDOUT", "EAGAIN", "EHOSTDOWN", "EHOSTUNREACH", "ENOTCONN"])
@@ -49,7 +58,7 @@ async function* chunksOf(stream: AsyncIterable<Buffer>, failed: (error: unknown)
   }
 }
 
-async function* fromDirectory(directory: string, closure: string, signal: AbortSignal) {
+async function* fromDirectory(directory: string, closure: string, signal: AbortSignal, expects: Expects) {
   const path = join(directory, `${closure}.tar`)
   const failed = (error: unknown): SourceError => {
     const detail = `reading ${path}: ${errorText(error)}`
@@ -62,6 +71,7 @@ async function* fromDirectory(directory: string, closure: string, signal: AbortS
   try {
     const stat = await handle.stat()
     if (!stat.isFile()) throw absent(`${path} is not a regular file`)
+    expects(stat.size)
     const stream: AsyncIterable<Buffer> = handle.createReadStream({ signal, autoClose: false })
     yield* chunksOf(stream, failed)
   } finally {
@@ -72,7 +82,13 @@ async function* fromDirectory(directory: string, closure: string, signal: AbortS
 /** An address for messages: without what a user may have put in front of the host or behind the path. */
 const shown = (url: URL): string => `${url.protocol}//${url.host}${url.pathname}`
 
-async function* fromAddress(source: string, closure: string, maxBytes: number, stallMs: number, signal: AbortSignal) {
+async function* fromAddress(
+  source: string,
+  closure: string,
+  { maxBytes, stallMs }: SourceLimits,
+  signal: AbortSignal,
+  expects: Expects
+) {
   const url = new URL(source)
   url.pathname = `${url.pathname.replace(/\/+$/, "")}/${encodeURIComponent(closure)}.tar`
   let stalled: Error | undefined
@@ -91,7 +107,7 @@ async function* fromAddress(source: string, closure: string, maxBytes: number, s
       throw failed(error)
     })
     if (!(response instanceof IncomingMessage)) throw failed("no answer")
-    yield* answerChunks(response, shown(url), maxBytes, failed)
+    yield* answerChunks(response, shown(url), maxBytes, expects, failed)
   } finally {
     request.destroy()
   }
@@ -101,6 +117,7 @@ async function* answerChunks(
   response: IncomingMessage,
   address: string,
   maxBytes: number,
+  expects: Expects,
   failed: (error: unknown) => SourceError
 ) {
   const status = response.statusCode ?? 0
@@ -112,17 +129,19 @@ async function* answerChunks(
   if (length > maxBytes) {
     throw new SourceError({ _tag: "Untrusted", detail: `${address} is larger than ${maxBytes} bytes: ${length}` })
   }
+  if (length > 0) expects(length)
   yield* chunksOf(response, failed)
 }
 
-/** The bytes of an archive; every failure of the source is a `SourceError`. `stallMs`: longest silence of a connection. */
+/** The bytes of an archive; every failure of the source is a `SourceError`. */
 export function archiveChunks(
   source: string,
   closure: string,
-  limits: { readonly maxBytes: number; readonly stallMs: number },
-  signal: AbortSignal
+  limits: SourceLimits,
+  signal: AbortSignal,
+  expects: Expects
 ): AsyncIterable<Buffer> {
   return /^https?:\/\//.test(source)
-    ? fromAddress(source, closure, limits.maxBytes, limits.stallMs, signal)
-    : fromDirectory(source, closure, signal)
+    ? fromAddress(source, closure, limits, signal, expects)
+    : fromDirectory(source, closure, signal, expects)
 }

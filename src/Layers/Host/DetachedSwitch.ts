@@ -15,11 +15,13 @@ import { open, readdir, readFile, rm, stat } from "node:fs/promises"
 import { constants } from "node:os"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
+import type { GuardOrder } from "../../Schema/GuardOrder.ts"
 import { writeAtomically } from "../Disk/AtomicFile.ts"
 import type { StartSwitchOutcome, SwitchId, SwitchResult } from "./Activator.ts"
 import { switchScript } from "./Archive.ts"
 import { errorText, makeDirectory, syncPath, unlessAbsent } from "./DurableFiles.ts"
 import { carriesMark, processesWith, signalProcess } from "./Processes.ts"
+import { type RecoveryPlan, recoveryProgram } from "./Recovery.ts"
 import type { Launcher } from "./SwitchLaunch.ts"
 import { tailText } from "./TextTail.ts"
 
@@ -106,11 +108,16 @@ export class DetachedSwitches {
 
   async result(id: SwitchId): Promise<SwitchResult> {
     const record = this.#record(id)
+    const { environment, launch } = this.#config
     const running = await this.#runningPid(record)
     // Read after the look at the process: a switch that ended in between has its result by now.
     const line = await this.#resultLine(record)
     if (line !== undefined) return this.#parse(line, await this.#stderrTail(record))
-    return running === undefined ? { _tag: "Lost" } : { _tag: "Running" }
+    if (running !== undefined) return { _tag: "Running" }
+    if (await this.#claimedBy(record) === undefined) return { _tag: "Lost" }
+    if (await launch.ending(environment)) return { _tag: "Running" }
+    const late = await this.#resultLine(record)
+    return late === undefined ? { _tag: "Lost" } : this.#parse(late, await this.#stderrTail(record))
   }
 
   /** Ends the switch: TERM, after the grace KILL; afterwards none of its processes is left and it has a result. */
@@ -129,6 +136,26 @@ export class DetachedSwitches {
     if (await this.#resultLine(record) === undefined) {
       writeAtomically(`${record}.result`, Buffer.from(`killed ${constants.signals.SIGKILL}\n`))
     }
+  }
+
+  /** The program that goes back without this process (`Recovery.ts`). */
+  recovery(
+    order: GuardOrder,
+    how: Pick<RecoveryPlan, "closurePath" | "reserves" | "setProfile"> & { readonly action: SwitchAction }
+  ): string {
+    const { rolloutId, attempt, expected } = order
+    const back = this.#record({ rolloutId, attempt, purpose: "rollback", run: order.rollbackRun })
+    const { action, closurePath } = how
+    return recoveryProgram({
+      ...how,
+      forward: this.#record({ rolloutId, attempt, purpose: "forward", run: order.forwardRun }),
+      back,
+      lockFile: this.#config.lockFile,
+      currentLink: this.#config.currentLink,
+      expected,
+      supervisor: this.#supervisorArguments(closurePath, back, action),
+      environment: this.#environment(closurePath, back)
+    })
   }
 
   #record(id: SwitchId): string {
@@ -193,6 +220,22 @@ export class DetachedSwitches {
     }
   }
 
+  #supervisorArguments(closurePath: string, record: string, action: SwitchAction): ReadonlyArray<string> {
+    const { currentLink, foreignLock, graceMs, lockFile, mover, timeoutMs } = this.#config
+    const limits = [seconds(timeoutMs), seconds(graceMs)]
+    return [lockFile, record, ...limits, closurePath, currentLink, mover, action, foreignLock ?? ""]
+  }
+
+  #environment(closurePath: string, record: string): Readonly<Record<string, string>> {
+    const { currentLink, environment } = this.#config
+    return {
+      ...environment,
+      NIXFLEET_SWITCH: record,
+      NIXFLEET_CLOSURE: closurePath,
+      NIXFLEET_CURRENT_SYSTEM: currentLink
+    }
+  }
+
   /** A supervisor whose result is there holds the lock for a moment longer; that is not worth a `Busy`. */
   async #launchWhenFree(closurePath: string, record: string, action: SwitchAction): Promise<StartSwitchOutcome> {
     for (let waitedMs = 0;; waitedMs += pollMs) {
@@ -203,23 +246,12 @@ export class DetachedSwitches {
   }
 
   async #launch(closurePath: string, record: string, action: SwitchAction): Promise<StartSwitchOutcome> {
-    const { currentLink, environment, foreignLock, graceMs, launch, lockFile, mover, recordsDir, timeoutMs } =
-      this.#config
+    const { foreignLock, graceMs, launch, lockFile, recordsDir, timeoutMs } = this.#config
     await syncPath(recordsDir)
-    const answer = await launch({
+    const answer = await launch.start({
       record,
-      args: [
-        lockFile,
-        record,
-        seconds(timeoutMs),
-        seconds(graceMs),
-        closurePath,
-        currentLink,
-        mover,
-        action,
-        foreignLock ?? ""
-      ],
-      environment: { ...environment, ...switchVariables(record, closurePath, currentLink) },
+      args: this.#supervisorArguments(closurePath, record, action),
+      environment: this.#environment(closurePath, record),
       limitMs: timeoutMs + graceMs + settleMs
     })
     switch (answer) {
@@ -238,12 +270,6 @@ export class DetachedSwitches {
 
 /** What tells the processes of a record from all others. */
 const markOf = (record: string): string => `NIXFLEET_SWITCH=${record}`
-
-const switchVariables = (record: string, closurePath: string, currentLink: string) => ({
-  NIXFLEET_SWITCH: record,
-  NIXFLEET_CLOSURE: closurePath,
-  NIXFLEET_CURRENT_SYSTEM: currentLink
-})
 
 /** KILL to every process of the record, until none is left that could start another. */
 async function killMarked(record: string): Promise<void> {

@@ -5,7 +5,7 @@
  * Failures: the `node:fs` error, untouched; the caller knows what it means.
  */
 import { randomUUID } from "node:crypto"
-import { mkdir, open, readdir, readlink, rename, rm, symlink, unlink } from "node:fs/promises"
+import { chmod, mkdir, open, readdir, readlink, rename, rm, symlink, unlink } from "node:fs/promises"
 import { dirname, join } from "node:path"
 import { errorCode, temporaryPrefix } from "../Disk/AtomicFile.ts"
 
@@ -38,7 +38,9 @@ export async function syncPath(path: string): Promise<void> {
 
 /** Creates a directory whose name is durable; one that exists is left as it is. */
 export async function makeDirectory(path: string, mode: number): Promise<void> {
-  await mkdir(path, { recursive: true, mode })
+  const made = await mkdir(path, { recursive: true, mode })
+  // Not by the mode above: the umask takes part in it.
+  if (made !== undefined) await chmod(path, mode)
   await syncPath(dirname(path))
 }
 

@@ -1,5 +1,5 @@
 /**
- * Runs a command as a health probe: exit 0 in time passes. Owns the child and its process group: whatever ends the run,
+ * Runs a command as a health probe: exit 0 in time passes; one that cannot be started says nothing. Owns the child and its process group: whatever ends the run,
  * also its success, the group is killed, so that no run leaves a process behind. stdin and stdout are null; of stderr only
  * the end is kept. The environment is the given one, nothing of the agent's (A-W61).
  */
@@ -8,9 +8,9 @@ import { spawn } from "node:child_process"
 import { once } from "node:events"
 import type { Readable } from "node:stream"
 import { errorText } from "./DurableFiles.ts"
-import type { ProbeOutcome } from "./Probes.ts"
+import { fail, inconclusive, pass, type ProbeOutcome } from "./Probes.ts"
 import { signalProcess } from "./Processes.ts"
-import { tailText, truncateReason } from "./TextTail.ts"
+import { tailText } from "./TextTail.ts"
 
 /** Enough for three lines of the longest reason. */
 const stderrBytes = 4096
@@ -73,22 +73,20 @@ function start(command: readonly [string, ...Array<string>], environment: Readon
 }
 
 function outcomeOf(end: End, lastLines: string): ProbeOutcome {
-  if (end._tag === "Exited" && end.code === 0) return { status: "pass" }
+  if (end._tag === "Exited" && end.code === 0) return pass
   const stderr = lastLines === "" ? "" : `: ${lastLines}`
   switch (end._tag) {
     case "Exited":
-      return { status: "fail", failureReason: truncateReason(`exited with ${end.code}${stderr}`) }
+      return fail(`exited with ${end.code}${stderr}`)
     case "Signalled":
-      return { status: "fail", failureReason: truncateReason(`ended by ${end.signal}${stderr}`) }
+      return fail(`ended by ${end.signal}${stderr}`)
     case "NotStarted":
-      return { status: "fail", failureReason: truncateReason(`could not be started: ${end.problem}`) }
+      return inconclusive(`could not be started: ${end.problem}`)
   }
 }
 
-const timedOut = (timeoutSecs: number, lastLines: string): ProbeOutcome => ({
-  status: "fail",
-  failureReason: truncateReason(`timed out after ${timeoutSecs} s${lastLines === "" ? "" : `: ${lastLines}`}`)
-})
+const timedOut = (timeoutSecs: number, lastLines: string): ProbeOutcome =>
+  fail(`timed out after ${timeoutSecs} s${lastLines === "" ? "" : `: ${lastLines}`}`)
 
 /** Runs the command once. Total; interruption kills the group before it is complete. */
 export const runCommand = (

@@ -10,8 +10,9 @@ import { Schema } from "effect"
 import { readdir, symlink } from "node:fs/promises"
 import { basename, dirname, join, resolve } from "node:path"
 import { WireClosure } from "../../Schema/Primitives.ts"
-import { errorCode } from "../Disk/AtomicFile.ts"
+import { errorCode, temporaryPrefix } from "../Disk/AtomicFile.ts"
 import { readLink, removeDurably, replaceLink, syncPath } from "./DurableFiles.ts"
+import { quoted } from "./Recovery.ts"
 
 export interface Generation {
   readonly number: number
@@ -84,6 +85,25 @@ export class Generations {
       throw new Error(`after it was set to ${closure} the profile names ${now?.closure ?? "nothing"}`)
     }
     return number
+  }
+
+  /** `set` as a shell program: of the closure whose path is in `$closure`, while nobody else numbers. */
+  get recovery(): string {
+    return `
+    profiles=${quoted(this.directory)}
+    present=$(readlink "$profiles/${profile}") || present=
+    if [ "$(readlink "$profiles/\${present:-none}")" != "$closure" ]; then
+      number=0
+      for name in "$profiles"/system-*-link; do
+        found=\${name##*/system-} found=\${found%-link}
+        case $found in *[!0-9]* | '') continue ;; esac
+        [ "$found" -le "$number" ] || number=$found
+      done
+      name=system-$((number + 1))-link
+      ln -s "$closure" "$profiles/$name" && flush "$profiles" &&
+        ln -sfn "$name" "$profiles/${temporaryPrefix}guard" &&
+        mv -fT "$profiles/${temporaryPrefix}guard" "$profiles/${profile}"
+    fi && flush "$profiles"`
   }
 
   /** Removes all generations but the profile's and the `keep` highest; answers the closures that are still named. */

@@ -1,6 +1,6 @@
 /**
- * `Probes` of a real host: HTTP and TCP by sockets of their own for each run, commands by `ExecProbe.ts`, the declaration
- * from its file, read anew each time because a switch exchanges it.
+ * `Probes` of a real host: HTTP and TCP by sockets of their own for each run, the other kinds by `ExecProbe.ts`,
+ * `SystemdProbe.ts` and `EvidenceProbe.ts`, the declaration from its file, read anew each time because a switch exchanges it.
  *
  * An HTTP probe is one GET whose status must be exactly the expected one: no redirect is followed, no credentials and no
  * cookies are sent, the body is not read (A-W65). Failures are outcomes with a reason (agent.md §9.3).
@@ -13,13 +13,16 @@ import { get as httpsGet } from "node:https"
 import { connect } from "node:net"
 import { type HealthCheck, type HealthChecksResult, readHealthChecks } from "../../Schema/HealthChecks.ts"
 import { parseStrict } from "../../Trust/CanonicalJson.ts"
+import { errorCode } from "../Disk/AtomicFile.ts"
 import { errorText, unlessAbsent } from "./DurableFiles.ts"
+import { type EvidenceConfig, runEvidence } from "./EvidenceProbe.ts"
 import { runCommand } from "./ExecProbe.ts"
-import { type ProbeOutcome, Probes } from "./Probes.ts"
-import { truncateReason } from "./TextTail.ts"
+import { fail, inconclusive, pass, type ProbeOutcome, Probes } from "./Probes.ts"
+import { failedUnits, runSystemd } from "./SystemdProbe.ts"
 
 export interface NodeProbesConfig {
   readonly declarationFile: string
+  readonly evidence: EvidenceConfig
   /** Environment of commands. */
   readonly environment: Readonly<Record<string, string>>
 }
@@ -33,8 +36,13 @@ export const defaultProbeEnvironment: Readonly<Record<string, string>> = {
 /** Largest declaration; a thousand probes take a tenth of it. */
 const maxDeclarationBytes = 1_048_576
 
-const pass: ProbeOutcome = { status: "pass" }
-const fail = (reason: string): ProbeOutcome => ({ status: "fail", failureReason: truncateReason(reason) })
+/** What this process lacks, and not the target. */
+const ownTrouble: ReadonlySet<string | undefined> = new Set(["EAGAIN", "EMFILE", "ENFILE", "ENOBUFS", "ENOMEM"])
+
+const socketError = (what: string, error: Error): ProbeOutcome =>
+  ownTrouble.has(errorCode(error))
+    ? inconclusive(`${what}: ${errorText(error)}`)
+    : fail(`${what}: ${errorText(error)}`)
 
 type HttpCheck = Extract<HealthCheck, { kind: "http" }>
 type TcpCheck = Extract<HealthCheck, { kind: "tcp" }>
@@ -48,7 +56,7 @@ const runHttp = (check: HttpCheck): Effect.Effect<ProbeOutcome> =>
       resume(Effect.succeed(statusCode === check.expectStatus ? pass : fail(answered)))
       request.destroy()
     })
-    request.on("error", (error) => resume(Effect.succeed(fail(`GET ${check.url}: ${errorText(error)}`))))
+    request.on("error", (error) => resume(Effect.succeed(socketError(`GET ${check.url}`, error))))
     return Effect.sync(() => request.destroy())
   }).pipe(Effect.timeoutOrElse({
     duration: check.timeoutSecs * 1000,
@@ -63,7 +71,7 @@ const runTcp = (check: TcpCheck): Effect.Effect<ProbeOutcome> => {
       resume(Effect.succeed(pass))
       socket.destroy()
     })
-    socket.on("error", (error) => resume(Effect.succeed(fail(`connecting to ${address}: ${errorText(error)}`))))
+    socket.on("error", (error) => resume(Effect.succeed(socketError(`connecting to ${address}`, error))))
     return Effect.sync(() => socket.destroy())
   }).pipe(Effect.timeoutOrElse({
     duration: check.connectTimeoutSecs * 1000,
@@ -117,17 +125,22 @@ export const layer = (config: NodeProbesConfig): Layer.Layer<Probes> => {
         return runTcp(check)
       case "exec":
         return runCommand(check.command, check.timeoutSecs, config.environment)
+      case "systemd":
+        return runSystemd(check, config.environment)
+      case "evidence":
+        return runEvidence(check, config.evidence)
     }
   }
   return Layer.succeed(
     Probes,
     Probes.of({
       declared: declared(config.declarationFile),
-      // A check that the platform cannot even begin (a path that is no path) is a failing check, not the end of the worker.
+      // A check that the platform cannot even begin (a path that is no path) must not end the worker.
       run: (check) =>
         Effect.suspend(() => run(check)).pipe(
-          Effect.catchDefect((defect) => Effect.succeed(fail(`could not be run: ${errorText(defect)}`)))
-        )
+          Effect.catchDefect((defect) => Effect.succeed(inconclusive(`could not be run: ${errorText(defect)}`)))
+        ),
+      failedUnits: failedUnits(config.environment)
     })
   )
 }

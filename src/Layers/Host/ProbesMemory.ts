@@ -4,7 +4,7 @@
  */
 import { Effect, Layer } from "effect"
 import type { HealthCheck, HealthChecks, HealthChecksResult } from "../../Schema/HealthChecks.ts"
-import { type ProbeOutcome, Probes } from "./Probes.ts"
+import { type FailedUnits, pass, type ProbeOutcome, Probes } from "./Probes.ts"
 
 /** What the `nth` (from 1) run of a check says, and how long it takes. */
 export type ProbeScript = (check: HealthCheck, nth: number) => {
@@ -13,12 +13,13 @@ export type ProbeScript = (check: HealthCheck, nth: number) => {
 }
 
 /** Every check passes at once. */
-export const passing: ProbeScript = () => ({ durationMs: 0, outcome: { status: "pass" } })
+export const passing: ProbeScript = () => ({ durationMs: 0, outcome: pass })
 
-/** The state behind the layer; both fields may be exchanged at any time. */
+/** The state behind the layer; what is not private may be exchanged at any time. */
 export class MemoryProbes {
   declared: HealthChecksResult
   script: ProbeScript
+  failedUnits: () => FailedUnits = () => ({ _tag: "Units", units: [] })
   readonly #runs = new Map<string, number>()
 
   constructor(checks: HealthChecks = {}, script: ProbeScript = passing) {
@@ -39,6 +40,7 @@ export const layer = (probes: MemoryProbes): Layer.Layer<Probes> =>
     Probes,
     Probes.of({
       declared: Effect.sync(() => probes.declared),
+      failedUnits: Effect.sync(() => probes.failedUnits()),
       run: (check) =>
         Effect.suspend(() => {
           const { durationMs, outcome } = probes.next(check)

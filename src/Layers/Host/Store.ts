@@ -32,7 +32,7 @@ export class Store {
 
   /** Makes the directories and deletes everything that is not a valid closure. */
   async open(): Promise<void> {
-    await makeDirectory(join(this.directory, markers), 0o755)
+    for (const directory of [this.directory, join(this.directory, markers)]) await makeDirectory(directory, 0o755)
     await sweepTemporaries(this.directory)
     await sweepTemporaries(join(this.directory, markers))
     const valid = new Set(await this.list())

@@ -25,7 +25,6 @@ import { AgentState, currentEntry, entriesOf, type State } from "../../Agent/Sta
 import { SwitchGuard } from "../../Agent/SwitchGuard.ts"
 import { DiskRoom, type DiskTrouble } from "../../Layers/Disk/DiskRoom.ts"
 import { Activator, type RealiseFailure, type SwitchId } from "../../Layers/Host/Activator.ts"
-import { Facts } from "../../Layers/Host/Facts.ts"
 import { Guard } from "../../Layers/Host/Guard.ts"
 import { logOf } from "../../Layers/Logging.ts"
 import type { UnnumberedEvent } from "../../Rollout/Host.ts"
@@ -37,7 +36,7 @@ import type { HostRecord } from "../../Schema/HostRecord.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import { monotonicMs, wallMs } from "../Pacer.ts"
 import { takeBaseline } from "./Baseline.ts"
-import { tendGuard } from "./Guarding.ts"
+import { tellBoot, tendGuard } from "./Guarding.ts"
 
 const log = logOf("agent_activation")
 
@@ -386,12 +385,6 @@ const act = Effect.fnUntraced(function*(duty: ActivationDuty, life: Life) {
     case "Rollback":
       return yield* Effect.raceFirst(rollback(duty, life), superseded(duty.id))
   }
-})
-
-/** Which boot of the host this is, before anything is resumed (D11). */
-const tellBoot = Effect.gen(function*() {
-  const bootId = yield* (yield* Facts).bootId
-  if (bootId !== undefined) yield* (yield* Inbox).ask({ _tag: "Booted", bootId })
 })
 
 /** Never ends; a defect ends the process through the supervisor (house rule 7). */

@@ -5,7 +5,7 @@
  * Failures: a probe that has not ended within the limit, and one that could not be run, count as not having failed before: then
  * the release is judged without forgiveness. So does everything where the declaration cannot be read.
  */
-import { Effect, Option } from "effect"
+import { Effect, Fiber } from "effect"
 import { Probes } from "../../Layers/Host/Probes.ts"
 import { logOf } from "../../Layers/Logging.ts"
 import type { Baseline } from "../../Schema/AgentJournal.ts"
@@ -22,45 +22,53 @@ const maxUnits = 1024
 
 type Failure = Baseline["failed"][number]
 
-const none: ReadonlyArray<never> = []
+/** What is found until the limit. */
+interface Found {
+  readonly failed: Array<Failure>
+  readonly failedUnits: Array<string>
+}
 
-const within = <A, R>(effect: Effect.Effect<ReadonlyArray<A>, never, R>) =>
-  Effect.map(Effect.timeoutOption(effect, baselineLimitMs), Option.getOrElse((): ReadonlyArray<A> => none))
-
-const failureOf = Effect.fnUntraced(function*(probeName: string, check: HealthCheck) {
-  const { failureReason = "failed", status } = yield* (yield* Probes).run(check)
-  if (status !== "fail") return none
-  const failure: Failure = { probeName, declaration: declarationOf(check), reason: failureReason }
-  return [failure]
+const probe = Effect.fnUntraced(function*(probeName: string, check: HealthCheck, { failed }: Found) {
+  const { failureReason: reason = "failed", status } = yield* (yield* Probes).run(check)
+  if (status === "fail") failed.push({ probeName, declaration: declarationOf(check), reason })
 })
 
-const failures = Effect.gen(function*() {
+const lookAtProbes = Effect.fnUntraced(function*(found: Found) {
   const declared = yield* (yield* Probes).declared
-  if (declared._tag === "Invalid") return none
+  if (declared._tag === "Invalid") return
   const enabled = Object.entries(declared.checks).filter(([, { mode }]) => mode !== "disabled")
-  const found = yield* Effect.forEach(enabled, ([name, check]) => within(failureOf(name, check)), {
-    concurrency: "unbounded"
+  yield* Effect.forEach(enabled, ([name, check]) => probe(name, check, found), {
+    concurrency: "unbounded",
+    discard: true
   })
-  return found.flat().toSorted((a, b) => a.probeName < b.probeName ? -1 : 1)
 })
 
-const units = Effect.gen(function*() {
-  const found = yield* (yield* Probes).failedUnits
-  return found._tag === "Units" ? found.units.slice(0, maxUnits) : none
+const lookAtUnits = Effect.fnUntraced(function*({ failedUnits }: Found) {
+  const answer = yield* (yield* Probes).failedUnits
+  if (answer._tag === "Units") failedUnits.push(...answer.units.slice(0, maxUnits))
+})
+
+/** Ends after the limit whatever the probes do: what they still have to clean up then, nobody waits for. */
+const atMost = Effect.fnUntraced(function*<R>(look: Effect.Effect<unknown, never, R>) {
+  const fiber = yield* Effect.forkChild(look)
+  yield* Effect.timeoutOption(Fiber.await(fiber), baselineLimitMs)
+  fiber.interruptUnsafe()
 })
 
 /** `undefined` when nothing was wrong. Ends within the limit. */
 export const takeBaseline = Effect.fnUntraced(function*(rolloutId: string, { maxFailedUnits }: ResolvedPolicy) {
-  const [failed, failedUnits] = yield* Effect.all(
-    [within(failures), maxFailedUnits === undefined ? Effect.succeed(none) : within(units)],
-    { concurrency: "unbounded" }
-  )
-  yield* Effect.forEach(failed, ({ probeName, reason }) =>
-    log.warn("a probe fails before the switch already", {
+  const found: Found = { failed: [], failedUnits: [] }
+  const looks = [lookAtProbes(found), ...maxFailedUnits === undefined ? [] : [lookAtUnits(found)]]
+  yield* atMost(Effect.all(looks, { concurrency: "unbounded", discard: true }))
+  const failed = found.failed.toSorted((a, b) => a.probeName < b.probeName ? -1 : 1)
+  const failedUnits = [...found.failedUnits]
+  for (const { probeName, reason } of failed) {
+    yield* log.warn("a probe fails before the switch already", {
       rollout: rolloutId,
       reason: "probe-failed-before",
       detail: `${probeName}: ${reason}`
-    }))
+    })
+  }
   const baseline: Baseline = { failed, failedUnits }
   return failed.length === 0 && failedUnits.length === 0 ? undefined : baseline
 })

@@ -8,9 +8,11 @@
  */
 import { Effect, Result } from "effect"
 import { guardWindowMs, lookEveryMs } from "../../Agent/Deadlines.ts"
+import { Inbox } from "../../Agent/Inbox.ts"
 import { Settings } from "../../Agent/Settings.ts"
 import { AgentState, currentEntry, type State } from "../../Agent/State.ts"
 import { Activator } from "../../Layers/Host/Activator.ts"
+import { Facts } from "../../Layers/Host/Facts.ts"
 import { Guard } from "../../Layers/Host/Guard.ts"
 import { logOf } from "../../Layers/Logging.ts"
 import { guardOwed, sameOrder } from "../../Rollout/Owed.ts"
@@ -115,4 +117,10 @@ export const tendGuard = Effect.fnUntraced(function*(since: number) {
       return yield* armed
     }
   }
+})
+
+/** Which boot of the host this is, before anything is resumed (D11). */
+export const tellBoot = Effect.gen(function*() {
+  const bootId = yield* (yield* Facts).bootId
+  if (bootId !== undefined) yield* (yield* Inbox).ask({ _tag: "Booted", bootId })
 })

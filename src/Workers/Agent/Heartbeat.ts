@@ -16,6 +16,7 @@ import { heartbeatOf } from "../../Agent/Report.ts"
 import { Settings } from "../../Agent/Settings.ts"
 import { AgentState } from "../../Agent/State.ts"
 import { DiskRoom } from "../../Layers/Disk/DiskRoom.ts"
+import { Activator } from "../../Layers/Host/Activator.ts"
 import { Facts } from "../../Layers/Host/Facts.ts"
 import { logOf } from "../../Layers/Logging.ts"
 import type { ExchangeResponse } from "../../Layers/Net/Exchange.ts"
@@ -39,6 +40,17 @@ function replayHeader(response: ExchangeResponse, rolloutId: string | undefined)
   return rolloutId === undefined || seq === undefined ? {} : { held: { rolloutId, seq } }
 }
 
+const fetching = Effect.gen(function*() {
+  const progress = yield* (yield* Activator).progress
+  if (progress === undefined) return undefined
+  const { closure, doneBytes, expectedBytes } = progress
+  return {
+    closure,
+    done_bytes: doneBytes,
+    ...(expectedBytes === undefined ? {} : { expected_bytes: expectedBytes })
+  }
+})
+
 /** One heartbeat: what was sent and the answer to it, or why there is none. */
 const beat = Effect.fnUntraced(function*(boot: boolean) {
   const settings = yield* Settings
@@ -50,7 +62,8 @@ const beat = Effect.fnUntraced(function*(boot: boolean) {
     version,
     boot,
     peer: link.peer(),
-    held: yield* (yield* DiskRoom).forward
+    held: yield* (yield* DiskRoom).forward,
+    fetching: yield* fetching
   })
   const response = yield* link.send(
     { method: "POST", path: "/v1/agent/heartbeat", body: encode(request) },

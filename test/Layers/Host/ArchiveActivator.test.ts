@@ -14,21 +14,21 @@ import { join } from "node:path"
 import { Activator, type RealiseOutcome } from "../../../src/Layers/Host/Activator.ts"
 import { defaultArchiveLimits } from "../../../src/Layers/Host/Archive.ts"
 import * as ArchiveActivator from "../../../src/Layers/Host/ArchiveActivator.ts"
-import { activate, activatorContract, switchId } from "../../support/activatorContract.ts"
+import { activate, activatorContract, type ActivatorHarness, switchId } from "../../support/activatorContract.ts"
 import { detailOf, linesOf, makeHost, realiseOn, tracesIn } from "../../support/archiveHost.ts"
 import { publishClosure, switches } from "../../support/closures.ts"
 import { temporaryDirectory } from "../../support/directories.ts"
+import { recoveryContract } from "../../support/recoveryContract.ts"
 import { endOfTar, minimalEntries, nameOf, type TarEntry, tarEntry, tarOf } from "../../support/tar.ts"
 
-activatorContract(
-  "the archive driver",
-  Effect.map(makeHost(), ({ layer, runsFile, source }) => ({
-    layer: Layer.orDie(layer),
-    absent: `${"0".repeat(40)}-absent`,
-    publish: (name, behaviour) => Effect.orDie(publishClosure(source, name, switches[behaviour])),
-    runs: (closure) => Effect.sync(() => linesOf(runsFile).filter((line) => line.endsWith(`/${closure} switch`)).length)
-  }))
-)
+const harness = Effect.map(makeHost(), ({ layer, runsFile, source }): ActivatorHarness => ({
+  layer: Layer.orDie(layer),
+  absent: `${"0".repeat(40)}-absent`,
+  publish: (name, behaviour) => Effect.orDie(publishClosure(source, name, switches[behaviour])),
+  runs: (closure) => Effect.sync(() => linesOf(runsFile).filter((line) => line.endsWith(`/${closure} switch`)).length)
+}))
+activatorContract("the archive driver", harness)
+recoveryContract("the archive driver", harness)
 
 describe("a refused archive leaves no trace:", () => {
   const bad = (entry: TarEntry): Buffer => tarOf([...minimalEntries, entry])

@@ -18,7 +18,11 @@ const check = (declaration: Record<string, unknown>): HealthCheck =>
   Schema.decodeUnknownSync(HealthCheck)({ mode: "enforce", ...declaration })
 
 const probesOf = (declarationFile: string) =>
-  NodeProbes.layer({ declarationFile, environment: { PATH: "/usr/bin:/bin", PROBE: "yes" } })
+  NodeProbes.layer({
+    declarationFile,
+    evidence: { hostname: "web-1", keyFile: "/nonexistent/key.pub" },
+    environment: { PATH: "/usr/bin:/bin", PROBE: "yes" }
+  })
 
 const run = (declaration: Record<string, unknown>): Effect.Effect<ProbeOutcome> =>
   Effect.provide(Effect.flatMap(Probes, (probes) => probes.run(check(declaration))), probesOf("/nonexistent"))
@@ -186,10 +190,11 @@ describe("an exec probe", () => {
       )
     }))
 
-  it.live("names the signal, and the program that cannot be started", () =>
+  it.live("names the signal, and is inconclusive when its program cannot be started", () =>
     Effect.gen(function*() {
       assert.strictEqual((yield* sh("kill -9 $$")).failureReason, "ended by SIGKILL")
       const outcome = yield* run({ kind: "exec", command: ["/nonexistent/program"] })
+      assert.strictEqual(outcome.status, "inconclusive")
       assert.match(outcome.failureReason ?? "", /^could not be started: .*ENOENT/)
     }))
 
@@ -253,7 +258,7 @@ describe("the declaration of probes", () => {
         db: { kind: "tcp", mode: "observe", port: 5432 },
         disk: { kind: "exec", mode: "disabled", command: ["df"], intervalSeconds: 1, runOnce: true, timeoutSecs: 2 }
       }))
-      const common = { intervalSeconds: 30, runOnce: false }
+      const common = { intervalSeconds: 30, runOnce: false, onBaselineFailure: "hold" as const }
       assert.deepStrictEqual(declared, {
         _tag: "Declared",
         checks: {
@@ -266,7 +271,15 @@ describe("the declaration of probes", () => {
             timeoutSecs: 10
           },
           db: { kind: "tcp", mode: "observe", ...common, host: "127.0.0.1", port: 5432, connectTimeoutSecs: 5 },
-          disk: { kind: "exec", mode: "disabled", command: ["df"], intervalSeconds: 1, runOnce: true, timeoutSecs: 2 }
+          disk: {
+            kind: "exec",
+            mode: "disabled",
+            command: ["df"],
+            ...common,
+            intervalSeconds: 1,
+            runOnce: true,
+            timeoutSecs: 2
+          }
         }
       })
     }))
@@ -291,7 +304,19 @@ describe("the declaration of probes", () => {
     ["a list", "[]", /Expected object/],
     ["null", "null", /Expected object/],
     ["one bad entry among good ones", `{"good":${tcp},"bad":{"kind":"tcp","mode":"enforce"}}`, /"bad"/],
-    ["an unknown kind", `{"a":{"kind":"evidence","mode":"enforce"}}`, /"a"/],
+    ["the name of the signed health gate", `{"healthGate.systemdFailedUnits":${tcp}}`, /which is taken/],
+    [
+      "a policy for failures before the switch that is none",
+      `{"a":{${tcp.slice(1, -1)},"onBaselineFailure":"pass"}}`,
+      /"a"/
+    ],
+    ["a systemd probe of nothing", `{"a":{"kind":"systemd","mode":"enforce"}}`, /expected units, or maxFailedUnits/],
+    ["a pattern of units", `{"a":{"kind":"systemd","mode":"enforce","units":["*.service"]}}`, /name of a unit/],
+    ["an option as unit", `{"a":{"kind":"systemd","mode":"enforce","units":["--help.service"]}}`, /name of a unit/],
+    ["a unit without its type", `{"a":{"kind":"systemd","mode":"enforce","units":["nginx"]}}`, /name of a unit/],
+    ["failed units below none", `{"a":{"kind":"systemd","mode":"enforce","maxFailedUnits":-1}}`, /"maxFailedUnits"/],
+    ["evidence of nothing", `{"a":{"kind":"evidence","mode":"enforce"}}`, /either framework or controls/],
+    ["an unknown kind", `{"a":{"kind":"icmp","mode":"enforce"}}`, /"a"/],
     ["an unknown mode", `{"a":{"kind":"tcp","mode":"maybe","port":80}}`, /"a"/],
     ["a port as text", `{"a":{"kind":"tcp","mode":"enforce","port":"80"}}`, /"port"/],
     ["port 0", `{"a":{"kind":"tcp","mode":"enforce","port":0}}`, /"port"/],
@@ -316,7 +341,7 @@ describe("the declaration of probes", () => {
     [
       "more probes than an event can list",
       `{${Array.from({ length: 1025 }, (_, i) => `"p${i}":${tcp}`).join(",")}}`,
-      /1024/
+      /1023/
     ]
   ])("is refused whole when it is %s", ([, content, problem]) =>
     Effect.gen(function*() {

@@ -3,6 +3,7 @@ import { Effect } from "effect"
 import type { GuardVerdict } from "../../../src/Agent/SwitchGuard.ts"
 import type { RealiseOutcome } from "../../../src/Layers/Host/Activator.ts"
 import type { ScriptedEnd } from "../../../src/Layers/Host/ActivatorMemory.ts"
+import { pass } from "../../../src/Layers/Host/Probes.ts"
 import {
   dispatch,
   elapse,
@@ -71,12 +72,38 @@ describe("an activation", () => {
     }))
   })
 
-  it.effect("tries again to fetch what cannot be had for the moment", () => {
+  const passing: ReadonlyArray<RealiseOutcome> = [
+    transient,
+    { _tag: "CacheUnreachable", detail: "connection refused" },
+    { _tag: "CacheAuth", detail: "403" },
+    { _tag: "CacheConfig", detail: "no nix-cache-info" },
+    { _tag: "HostFault", fault: "disk", detail: "no space left" },
+    { _tag: "Deadline", detail: "too slow" },
+    { _tag: "Cancelled", detail: "interrupted" }
+  ]
+  for (const outcome of passing) {
+    it.effect(`tries again to fetch what cannot be had for the moment: ${outcome._tag}`, () => {
+      const rig = new Rig(hostWhere(exit(0), (nth) => nth < 4 ? outcome : ok))
+      return rig.live(Effect.gen(function*() {
+        yield* offer(dispatch())
+        yield* elapse(5 * minute)
+        assert.strictEqual((yield* recordOf(r1)).state, "Converged")
+      }))
+    })
+  }
+
+  it.effect("keeps target and way back from the garbage collector for as long as they are needed, and no longer", () => {
     const rig = new Rig(hostWhere(exit(0), (nth) => nth < 4 ? transient : ok))
     return rig.live(Effect.gen(function*() {
+      yield* elapse(minute)
+      assert.deepStrictEqual(rig.host.retained, [oldSystem])
       yield* offer(dispatch())
+      yield* elapse(5 * second)
+      assert.deepStrictEqual(rig.host.retained, [newSystem, oldSystem])
       yield* elapse(5 * minute)
       assert.strictEqual((yield* recordOf(r1)).state, "Converged")
+      yield* elapse(minute)
+      assert.deepStrictEqual(rig.host.retained, [newSystem])
     }))
   })
 
@@ -253,22 +280,33 @@ describe("a newer rollout", () => {
 })
 
 describe("a restart", () => {
-  const lives: ReadonlyArray<{ name: string; options: RigOptions; end: string; runs: number; until: number }> = [
+  const lives: ReadonlyArray<{
+    readonly name: string
+    readonly options: RigOptions
+    readonly spoil?: (rig: Rig) => void
+    readonly end: string
+    readonly runs: number
+    readonly until: number
+  }> = [
     { name: "a good release", options: { checks: { web: httpCheck } }, end: "Converged", runs: 1, until: 65 },
     { name: "a switch that fails", options: hostWhere(exit(1)), end: "Reverted", runs: 2, until: 20 },
     {
-      name: "probes that fail",
-      options: { checks: { web: httpCheck }, probes: () => failing },
+      name: "probes that fail on the new system",
+      options: { checks: { web: httpCheck } },
+      spoil: (rig) => {
+        rig.probes.script = () => rig.host.running === newSystem ? failing : { durationMs: 0, outcome: pass }
+      },
       end: "Reverted",
       runs: 2,
       until: 45
     }
   ]
-  for (const { end, name, options, runs, until } of lives) {
+  for (const { end, name, options, runs, spoil, until } of lives) {
     it.effect(`after any second changes nothing about the end of ${name}`, () =>
       Effect.gen(function*() {
         for (let at = 0; at <= until; at += 1) {
           const rig = new Rig(options)
+          spoil?.(rig)
           yield* rig.live(Effect.andThen(offer(dispatch()), elapse(at * second)))
           yield* elapse(3 * second)
           yield* rig.live(Effect.gen(function*() {

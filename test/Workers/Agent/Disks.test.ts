@@ -3,6 +3,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Clock, Effect, Random } from "effect"
 import { TestClock } from "effect/testing"
 import type { DiskTrouble } from "../../../src/Layers/Disk/DiskRoom.ts"
+import type { HealthCheck } from "../../../src/Schema/HealthChecks.ts"
 import { heartbeat } from "../../../src/Workers/Agent/Heartbeat.ts"
 import {
   ask,
@@ -93,6 +94,9 @@ describe("a switch forward", () => {
       }), { discard: true }))
 })
 
+/** It fails before the switch as well. */
+const unforgiven: HealthCheck = { ...httpCheck, onBaselineFailure: "fail" }
+
 describe("a rollback that health demands", () => {
   const soaking = (rig: Rig, body: Effect.Effect<void>) =>
     rig.live(Effect.gen(function*() {
@@ -105,7 +109,7 @@ describe("a rollback that health demands", () => {
     }))
 
   it.effect("happens on a full disk", () => {
-    const rig = new Rig({ checks: { web: httpCheck }, probes: () => failing })
+    const rig = new Rig({ checks: { web: unforgiven }, probes: () => failing })
     return Effect.gen(function*() {
       const record = yield* soaking(
         rig,
@@ -119,7 +123,7 @@ describe("a rollback that health demands", () => {
   })
 
   it.effect("waits for a read-only one without spending a try", () => {
-    const rig = new Rig({ checks: { web: httpCheck }, probes: () => failing })
+    const rig = new Rig({ checks: { web: unforgiven }, probes: () => failing })
     return Effect.gen(function*() {
       const record = yield* soaking(
         rig,

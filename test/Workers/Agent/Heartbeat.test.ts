@@ -46,6 +46,32 @@ const halted = Effect.gen(function*() {
   yield* deliver
 })
 
+describe("a fetch", () => {
+  it.effect("is told while it runs, to a control plane that keeps journals", () => {
+    const rig = new Rig()
+    const peer = new Peer(
+      answering(() => ({ status: 200, headers: { "x-nixfleet-capabilities": "journal" }, body: "{}" }))
+    )
+    return beating(
+      peer,
+      Effect.gen(function*() {
+        rig.host.progress = { closure: newSystem, doneBytes: 31, expectedBytes: 120 }
+        yield* elapse(minute)
+        rig.host.progress = { closure: newSystem, doneBytes: 40, expectedBytes: undefined }
+        yield* elapse(minute)
+        rig.host.progress = undefined
+        yield* elapse(minute)
+        assert.deepStrictEqual(peer.bodies(heartbeatPath).slice(-3).map((body) => body["fetching"]), [
+          { closure: newSystem, done_bytes: 31, expected_bytes: 120 },
+          { closure: newSystem, done_bytes: 40 },
+          undefined
+        ])
+      }),
+      rig
+    )
+  })
+})
+
 describe("the rhythm", () => {
   it.effect("is a handshake at once and then a heartbeat every 60 s", () => {
     const peer = new Peer(answering(() => ({ status: 200, body: "{}" })))

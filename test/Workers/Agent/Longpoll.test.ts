@@ -160,7 +160,8 @@ describe("a dispatch", () => {
         assert.deepStrictEqual(record.policy, {
           onHealthFailure: "rollback-and-halt",
           soakMs: 90_000,
-          sustainedFailureMs: 120_000
+          sustainedFailureMs: 120_000,
+          maxFailedUnits: 0
         })
         assert.strictEqual(record.currentClosureAtDispatch, oldSystem)
         assert.deepStrictEqual(yield* kindsOf(rolloutId), ["DispatchAck"])

@@ -30,6 +30,7 @@ const tcpCheck: HealthCheck = {
   mode: "enforce",
   intervalSeconds: 5,
   runOnce: false,
+  onBaselineFailure: "hold",
   host: "127.0.0.1",
   port: 1,
   connectTimeoutSecs: 1
