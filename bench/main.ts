@@ -13,6 +13,7 @@ import { ingest } from "./rows/ingest.ts"
 import { journal } from "./rows/journal.ts"
 import { nix } from "./rows/nix.ts"
 import { parked } from "./rows/parked.ts"
+import { plan } from "./rows/plan.ts"
 import { reducer } from "./rows/reducer.ts"
 import { restart } from "./rows/restart.ts"
 import { verifyManifest } from "./rows/verify.ts"
@@ -27,6 +28,7 @@ const usual: Benches = {
   ingest,
   parked,
   dispatch,
+  plan,
   heartbeat,
   handshake,
   enroll,

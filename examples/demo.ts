@@ -1,7 +1,8 @@
 /**
- * `npm run demo`: one control plane and six agents, real processes with mutual TLS 1.3 over loopback, and three stories:
- * a release reaches every wave; a bad one is stopped at the canary, which goes back by itself; its repair reaches all,
- * after a manifest that was changed on the way was refused by everybody.
+ * `npm run demo [-- --driver nix]`: one control plane and six agents, real processes with mutual TLS 1.3 over loopback, and
+ * three stories: a release reaches every wave; a bad one is stopped at the canary, which goes back by itself; its repair
+ * reaches all, after a manifest that was changed on the way was refused by everybody. Hosts unpack archives, or have a real
+ * Nix each and a signed binary cache; those also refuse a closure that a stranger has signed.
  *
  * Waits on facts that the control plane reports, each with a limit; anything unexpected ends the demo with exit 1 and the
  * reason. What it leaves behind stays in `.demo/` to be looked at.
@@ -10,6 +11,7 @@ import { readFileSync } from "node:fs"
 import { createServer } from "node:net"
 import type { AddressInfo } from "node:net"
 import { join, relative, resolve } from "node:path"
+import { archiveHosts } from "./demo/ArchiveHosts.ts"
 import { ControlPlaneClient } from "./demo/ControlPlaneClient.ts"
 import {
   agentArguments,
@@ -18,13 +20,15 @@ import {
   hosts,
   type Layout,
   makeLayout,
-  packClosure,
   publish,
   sign,
   tamper
 } from "./demo/Fleet.ts"
+import type { HostDriver } from "./demo/HostDriver.ts"
 import { startLyingControlPlane } from "./demo/LyingControlPlane.ts"
-import { Processes, runOnce } from "./demo/Processes.ts"
+import { nixHosts } from "./demo/NixHosts.ts"
+import { readOptions } from "./demo/Options.ts"
+import { nodeCommand, Processes, runOnce } from "./demo/Processes.ts"
 import { Screen } from "./demo/Screen.ts"
 import { startService } from "./demo/Services.ts"
 import { explain, Watcher } from "./demo/Watcher.ts"
@@ -32,8 +36,7 @@ import { explain, Watcher } from "./demo/Watcher.ts"
 const checkout = resolve(import.meta.dirname, "..")
 const bundle = (name: string) => join(checkout, "dist", `${name}.mjs`)
 const nixfleet = bundle("nixfleet")
-/** The working folder: `.demo/`, or the one named on the command line. It is made anew. */
-const root = resolve(process.argv[2] ?? join(checkout, ".demo"))
+const { driver: driverName, root, soakSeconds } = readOptions(join(checkout, ".demo"))
 const canary = hosts[0][0]
 const others = hosts.slice(1).map(([host]) => host)
 
@@ -56,9 +59,9 @@ async function freePort(): Promise<number> {
   return port
 }
 
-function startAgent(layout: Layout, host: string, controlPlanePort: number): void {
-  const args = agentArguments(layout, host, services.get(host)!, controlPlanePort)
-  processes.start(host, bundle("nixfleet-agent"), args, join(root, "log", `${host}.log`))
+function startAgent(layout: Layout, driver: HostDriver, host: string, controlPlanePort: number): void {
+  const args = agentArguments(layout, driver, host, services.get(host)!, controlPlanePort)
+  processes.start(host, driver.agent(host, args), join(root, "log", `${host}.log`))
 }
 
 /** One phase of the story: its time goes into the summary. */
@@ -71,43 +74,59 @@ async function phase(title: string, story: () => Promise<void>): Promise<void> {
 }
 
 async function demo(): Promise<void> {
-  screen.say("nixfleet demo: 1 control plane, 6 agents, mutual TLS 1.3 on loopback. Ctrl-C ends it at any time.")
   screen.say(
-    `Shortened for the demo (usual value): soak ${cadences.soak} s (minutes to hours), heartbeat ${cadences.heartbeat} s (60), ` +
+    `nixfleet demo: 1 control plane, ${
+      driverName === "nix" ? "6 hosts with a real Nix" : "6 agents"
+    }, mutual TLS 1.3 on loopback. Ctrl-C ends it at any time.`
+  )
+  screen.say(
+    `Shortened for the demo (usual value): soak ${soakSeconds} s (minutes to hours), heartbeat ${cadences.heartbeat} s (60), ` +
       `poll ${cadences.poll} s (60), probe ${cadences.probe} s (30), sustained failure ${cadences.sustainedFailure} s (120), ` +
       `look for releases ${cadences.artifacts} s (30).`
   )
   const port = await freePort()
   let layout!: Layout
+  let driver!: HostDriver
   let watcher!: Watcher
   let client!: ControlPlaneClient
   const closures = new Map<string, string>()
 
+  /** A release that the canary stopped has reached nobody else. */
+  const untouched = async (rolloutId: string) => {
+    const touched = await watcher.touched(rolloutId, others)
+    if (touched.length > 0) throw new Error(`${rolloutId} touched ${touched.join(", ")}, which it must not`)
+  }
+  const release = (ref: string, closure: string) => sign(layout, nixfleet, { ref, closure, soakSeconds })
+
   await phase("Set-up: authority, keys, closures", async () => {
     layout = await makeLayout(root, nixfleet)
     screen.tell(`working folder ${relative(checkout, root)}/: throw-away CA, release key, 6 host certificates`)
+    const agent = bundle("nixfleet-agent")
+    if (driverName === "archive") driver = archiveHosts(layout, nixfleet, agent)
+    else {
+      const nix = await nixHosts(layout, agent)
+      screen.tell(`six hosts with a store of their own each; signed binary cache at ${nix.cacheUrl}`)
+      driver = nix
+    }
     for (const [name, status] of [["r1", 200], ["r2", 500], ["r3", 200]] as const) {
-      closures.set(name, await packClosure(layout, nixfleet, `web-${name}`, status))
-      screen.tell(`packed ${name}: its web service answers ${status}; closure ${closures.get(name)!}`)
+      closures.set(name, await driver.makeClosure(`web-${name}`, status))
+      screen.tell(`${driver.made} ${name}: its web service answers ${status}; closure ${closures.get(name)!}`)
     }
-    for (const [host] of hosts) {
-      services.set(host, await startService(join(root, "hosts", host, "system", "current-system")))
-    }
+    for (const [host] of hosts) services.set(host, await startService(() => driver.runningSystem(host)))
   })
 
   await phase("Story 1: release r1 reaches canary (1 host), wave 2 (2 hosts), wave 3 (3 hosts)", async () => {
-    publish(layout, await sign(layout, nixfleet, "0f3c9a01", closures.get("r1")!))
+    publish(layout, await release("0f3c9a01", closures.get("r1")!))
     screen.tell("r1 is signed and published as stable@0f3c9a01")
     processes.start(
       "control-plane",
-      bundle("nixfleet-control-plane"),
-      controlPlaneArguments(layout, port),
+      nodeCommand(bundle("nixfleet-control-plane"), controlPlaneArguments(layout, port)),
       join(root, "log", "control-plane.log")
     )
     client = new ControlPlaneClient(port, { ca: layout.ca, ...layout.operator })
     watcher = new Watcher(client, screen, closures, failed)
     await watcher.until("the control plane is ready", 20, () => client.ready())
-    for (const [host] of hosts) startAgent(layout, host, port)
+    for (const [host] of hosts) startAgent(layout, driver, host, port)
     screen.tell(`control plane and 6 agents run; the control plane listens on 127.0.0.1:${port}`)
     watcher.follow("stable@0f3c9a01")
     await watcher.until(
@@ -119,7 +138,7 @@ async function demo(): Promise<void> {
   })
 
   await phase("Story 2: release r2 is bad; the canary goes back, nobody else is touched", async () => {
-    publish(layout, await sign(layout, nixfleet, "0f3c9a02", closures.get("r2")!))
+    publish(layout, await release("0f3c9a02", closures.get("r2")!))
     screen.tell("r2 is signed and published as stable@0f3c9a02; its web service answers 500")
     watcher.follow("stable@0f3c9a02")
     await watcher.until(
@@ -137,13 +156,38 @@ async function demo(): Promise<void> {
       10,
       () => watcher.one(canary, (host) => host.quarantinedClosure === closures.get("r2"))
     )
-    const touched = await watcher.touched("stable@0f3c9a02", others)
-    if (touched.length > 0) throw new Error(`r2 touched ${touched.join(", ")}, which it must not`)
+    await untouched("stable@0f3c9a02")
     screen.tell(`the rollout has halted, r2 is quarantined; ${others.join(", ")} were never touched`)
   })
 
+  const { makeForeignClosure } = driver
+  if (makeForeignClosure !== undefined) {
+    await phase("In between: a closure in the cache that a stranger has signed", async () => {
+      const foreign = await makeForeignClosure("web-foreign")
+      publish(layout, await release("0f3c9a2f", foreign))
+      screen.tell("the release of stable@0f3c9a2f is ours; its closure was pushed with a key that no host trusts")
+      watcher.follow("stable@0f3c9a2f")
+      await watcher.until(
+        `${canary} refuses it`,
+        60,
+        () =>
+          watcher.one(
+            canary,
+            (host) => host.rolloutState === "Reverted" && host.lastRolloutId === "stable@0f3c9a2f"
+          )
+      )
+      screen.tell(`${canary} refuses it: ${await watcher.failure("stable@0f3c9a2f", canary)}`)
+      await watcher.until(
+        "the rollout halts",
+        10,
+        async () => (await client.lifecycle("stable@0f3c9a2f")) === "Reverted"
+      )
+      await untouched("stable@0f3c9a2f")
+    })
+  }
+
   await phase("In between: a manifest that was changed after it was signed", async () => {
-    const signed = await sign(layout, nixfleet, "0f3c9a03", closures.get("r3")!)
+    const signed = await release("0f3c9a03", closures.get("r3")!)
     const tampered = tamper(layout, signed, closures.get("r3")!, closures.get("r2")!)
     publish(layout, tampered)
     screen.tell("the manifest of stable@0f3c9a03 is published with r2 written where r3 was signed")
@@ -162,13 +206,13 @@ async function demo(): Promise<void> {
       ])
     })
     await processes.stop(victim)
-    startAgent(layout, victim, liar.port)
+    startAgent(layout, driver, victim, liar.port)
     screen.tell(`${victim} now talks to a control plane that lies and serves it all the same`)
     const rejection = await watcher.within("the agent refuses the changed manifest", 20, liar.refused)
     screen.tell(`${victim} refuses it: ${explain(rejection.reason, rejection.detail)}`)
     await processes.stop(victim)
     liar.close()
-    startAgent(layout, victim, port)
+    startAgent(layout, driver, victim, port)
     publish(layout, signed)
   })
 
@@ -200,8 +244,9 @@ async function demo(): Promise<void> {
   screen.say((await runOnce(nixfleet, ["status", ...connection])).trimEnd())
 
   await watcher.stop()
-  const counts = await watcher.counts(["stable@0f3c9a01", "stable@0f3c9a02", "stable@0f3c9a03"])
+  const counts = await watcher.counts()
   client.close()
+  driver.close()
   const ends = await processes.stopAll()
   const unclean = ends.filter((how) => !how.endsWith("exit 0"))
   if (unclean.length > 0) throw new Error(`not every process ended cleanly: ${unclean.join("; ")}`)
@@ -222,7 +267,7 @@ async function demo(): Promise<void> {
       show("tampered/rollouts/stable@0f3c9a03.json.sig")
     } --trust ${show("trust.json")}`
   )
-  screen.say(`ls -l ${show(`hosts/${canary}/system/profiles`)}`)
+  for (const [command, path] of driver.leftBehind(canary)) screen.say(`${command} ${show(path)}`)
   screen.say(`less ${show("log/control-plane.log")}`)
   screen.say(`less ${show(`log/${canary}.log`)}`)
 }

@@ -19,6 +19,8 @@ const floors: ReadonlyArray<readonly [string, number]> = [
   ["src/ControlPlane/Program.ts", 6],
   ["src/Simulation/", 7],
   ["src/Operator/", 8],
+  ["src/Agent/CommandTree.ts", 9],
+  ["src/ControlPlane/CommandTree.ts", 9],
   ["src/Main.ts", 9],
   ["src/ControlPlane/Main.ts", 9],
   ["src/Operator/Main.ts", 9]

@@ -2,9 +2,11 @@
  * The demo's working folder: certificates, keys, closures, releases, and one folder a host. Everything that a fleet's
  * owner would do is done with the `nixfleet` command, as he would do it.
  */
-import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs"
+import { cpSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { makeAuthority, type PemFiles, writePem } from "../certificates.ts"
+import { removeStore } from "../nix/Builder.ts"
+import type { HostDriver } from "./HostDriver.ts"
 import { runOnce } from "./Processes.ts"
 
 /** Host names with their waves' tags. */
@@ -17,9 +19,8 @@ export const hosts = [
   ["foxtrot", "rest"]
 ] as const
 
-/** The shortened cadences, seconds; the agents' defaults are in parentheses when they are printed. */
+/** The shortened cadences, seconds; the usual ones are in parentheses when they are printed. */
 export const cadences = {
-  soak: 8,
   heartbeat: 2,
   poll: 5,
   drain: 1,
@@ -31,7 +32,6 @@ export const cadences = {
 
 export interface Layout {
   readonly root: string
-  readonly closures: string
   readonly releases: string
   readonly trust: string
   readonly key: string
@@ -43,8 +43,8 @@ export interface Layout {
 
 /** Makes the folder anew: keys, trust file and certificates. */
 export async function makeLayout(root: string, nixfleet: string): Promise<Layout> {
-  rmSync(root, { recursive: true, force: true })
-  for (const folder of ["closures", "releases", "pki", "hosts", "log"]) {
+  removeStore(root)
+  for (const folder of ["releases", "pki", "hosts", "log"]) {
     mkdirSync(join(root, folder), { recursive: true, mode: 0o700 })
   }
   const authority = makeAuthority({ commonName: "nixfleet demo CA", now: Date.now(), agentSuffix: "demo.fleet" })
@@ -58,7 +58,6 @@ export async function makeLayout(root: string, nixfleet: string): Promise<Layout
   for (const [host] of hosts) identity.set(host, writePem(join(root, "pki"), host, authority.agent(host)))
   return {
     root,
-    closures: join(root, "closures"),
     releases: join(root, "releases"),
     trust,
     key,
@@ -69,20 +68,12 @@ export async function makeLayout(root: string, nixfleet: string): Promise<Layout
   }
 }
 
-/** Packs a toy system whose web service answers with `status`; the closure's name. */
-export async function packClosure(layout: Layout, nixfleet: string, name: string, status: number): Promise<string> {
-  const folder = join(layout.root, "closure-sources", name)
-  mkdirSync(join(folder, "bin"), { recursive: true })
-  mkdirSync(join(folder, "etc"), { recursive: true })
-  writeFileSync(join(folder, "etc", "web-status"), `${status}\n`)
-  const script = join(folder, "bin", "switch-to-configuration")
-  writeFileSync(script, `#!/bin/sh\necho "switching to ${name}"\nsleep 0.3\n`)
-  chmodSync(script, 0o755)
-  return (await runOnce(nixfleet, ["closure", "pack", folder, "--name", name, "--out", layout.closures])).trim()
-}
-
 /** Declares, builds and signs one release into a folder of its own, not yet published. */
-export async function sign(layout: Layout, nixfleet: string, ref: string, closure: string): Promise<string> {
+export async function sign(
+  layout: Layout,
+  nixfleet: string,
+  { closure, ref, soakSeconds }: { readonly closure: string; readonly ref: string; readonly soakSeconds: number }
+): Promise<string> {
   const declaration = join(layout.root, `fleet-${ref}.json`)
   writeFileSync(
     declaration,
@@ -95,7 +86,7 @@ export async function sign(layout: Layout, nixfleet: string, ref: string, closur
           careful: {
             strategy: "canary",
             onHealthFailure: "rollback-and-halt",
-            waves: ["canary", "early", "rest"].map((tag) => ({ selector: { tags: [tag] }, soakSeconds: cadences.soak }))
+            waves: ["canary", "early", "rest"].map((tag) => ({ selector: { tags: [tag] }, soakSeconds }))
           }
         },
         hosts: Object.fromEntries(hosts.map(([host, tag]) => [
@@ -140,6 +131,7 @@ function flags(values: Readonly<Record<string, string>>): ReadonlyArray<string> 
 /** Writes a host's health declaration and gives the arguments of its agent. */
 export function agentArguments(
   layout: Layout,
+  driver: HostDriver,
   host: string,
   servicePort: number,
   controlPlanePort: number
@@ -170,8 +162,7 @@ export function agentArguments(
       "client-cert": identity.cert,
       "client-key": identity.key,
       "state-dir": join(folder, "state"),
-      "system-dir": join(folder, "system"),
-      "archive-source": layout.closures,
+      ...driver.agentFlags(host),
       "health-checks-file": checks,
       "heartbeat-secs": String(cadences.heartbeat),
       "poll-wait-secs": String(cadences.poll),

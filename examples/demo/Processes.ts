@@ -8,8 +8,25 @@ import { promisify } from "node:util"
 
 const execute = promisify(execFile)
 
-export interface Program {
+export interface Command {
+  readonly program: string
+  readonly args: ReadonlyArray<string>
+  /** The whole environment; that of this process when it is left out. */
+  readonly environment?: NodeJS.ProcessEnv
+  /** How it is asked to end: by a signal, or by the end of its input. */
+  readonly endsWith: "SIGTERM" | "input"
+}
+
+/** Runs a bundle of dist/ with this Node. */
+export const nodeCommand = (bundle: string, args: ReadonlyArray<string>): Command => ({
+  program: process.execPath,
+  args: [bundle, ...args],
+  endsWith: "SIGTERM"
+})
+
+interface Program {
   readonly name: string
+  readonly endsWith: Command["endsWith"]
   readonly child: ChildProcess
   /** Resolves with what the process ended with. */
   readonly ended: Promise<string>
@@ -25,16 +42,17 @@ export class Processes {
     this.#onUnexpectedEnd = onUnexpectedEnd
   }
 
-  /** Starts a bundle of dist/ with Node. Output goes to `log`. */
-  start(name: string, bundle: string, args: ReadonlyArray<string>, log: string): void {
+  /** Output goes to `log`. In a session of its own: Ctrl-C is for the demo, which ends what it started in order. */
+  start(name: string, { args, endsWith, environment = process.env, program: file }: Command, log: string): void {
     const out = openSync(log, "a")
-    const child = spawn(process.execPath, [bundle, ...args], { stdio: ["ignore", out, out] })
+    const input = endsWith === "input" ? "pipe" : "ignore"
+    const child = spawn(file, args, { stdio: [input, out, out], detached: true, env: environment })
     closeSync(out)
     const ended = new Promise<string>((resolve) => {
       child.once("error", (error) => resolve(error.message))
       child.once("exit", (code, signal) => resolve(signal ?? `exit ${code}`))
     })
-    const program: Program = { name, child, ended }
+    const program: Program = { name, endsWith, child, ended }
     this.#running.set(name, program)
     void this.#watch(program)
   }
@@ -46,12 +64,13 @@ export class Processes {
     this.#onUnexpectedEnd(program.name, how)
   }
 
-  /** Asks a process to end (SIGTERM), insists after `patienceMs`, and says how it ended. */
+  /** Asks a process to end, insists after `patienceMs`, and says how it ended. */
   async stop(name: string, patienceMs = 5_000): Promise<string> {
     const program = this.#running.get(name)
     if (program === undefined) return "was not running"
     this.#running.delete(name)
-    program.child.kill("SIGTERM")
+    if (program.endsWith === "input") program.child.stdin?.end()
+    else program.child.kill("SIGTERM")
     const insist = setTimeout(() => program.child.kill("SIGKILL"), patienceMs)
     const how = await program.ended
     clearTimeout(insist)

@@ -79,9 +79,17 @@ export class Watcher {
     return names.filter((name) => events.some(({ host, kind }) => host === name && kind === "agent_event"))
   }
 
-  /** Agent events that are durable at the control plane, and those it refused. */
-  async counts(rolloutIds: ReadonlyArray<string>): Promise<{ readonly delivered: number; readonly refused: number }> {
-    const events = (await Promise.all(rolloutIds.map((id) => this.#client.events(id, 0)))).flat()
+  /** Why the activation of a rollout failed on a host, in the host's words. */
+  async failure(rolloutId: string, name: string): Promise<string> {
+    const events = await this.#client.events(rolloutId, 0)
+    const failed = events.filter(({ host }) => host === name).map(({ payload }) => eventOf(payload))
+      .find(({ kind }) => kind === "ActivationFailed")
+    return failed === undefined ? "it did not fail" : String(failed["stderrTail"])
+  }
+
+  /** Agent events of the followed rollouts that are durable at the control plane, and those it refused. */
+  async counts(): Promise<{ readonly delivered: number; readonly refused: number }> {
+    const events = (await Promise.all([...this.#cursor.keys()].map((id) => this.#client.events(id, 0)))).flat()
       .filter(({ kind }) => kind === "agent_event")
     const refused = events.filter(({ payload }) => payload["refused"] !== undefined).length
     return { delivered: events.length - refused, refused }
@@ -110,12 +118,14 @@ export class Watcher {
   }
 
   async #look(): Promise<void> {
-    this.#hosts = await this.#client.hosts()
+    const hosts = await this.#client.hosts()
     for (const [rolloutId, cursor] of this.#cursor) {
       const events = await this.#client.events(rolloutId, cursor)
       for (const event of events) this.#tell(rolloutId, event)
       this.#cursor.set(rolloutId, events.at(-1)?.seq ?? cursor)
     }
+    // Only now: what a fact rests on has been told when it is seen.
+    this.#hosts = hosts
     this.#screen.draw(this.#hosts.map((host) => ({
       host: host.hostname,
       wave: (host.wave ?? 0) + 1,
@@ -148,9 +158,12 @@ export class Watcher {
   }
 }
 
+const eventOf = (payload: Readonly<Record<string, unknown>>): Readonly<Record<string, unknown>> =>
+  (payload["event"] ?? payload) as Readonly<Record<string, unknown>>
+
 /** One notable event in words; probe samples are told only when they fail. */
 function describe(payload: Readonly<Record<string, unknown>>): string | undefined {
-  const event = (payload["event"] ?? payload) as Readonly<Record<string, unknown>>
+  const event = eventOf(payload)
   switch (event["kind"]) {
     case "DispatchAck":
       return "has accepted its dispatch"

@@ -29,19 +29,27 @@ export interface ToySystem {
   readonly extra?: string
   /** Of noise that does not compress. */
   readonly payloadBytes?: number
-  /** Paths that it refers to, besides itself. */
+  /** Paths that it refers to, besides itself, and noise in each of them. */
   readonly references?: number
+  readonly referenceBytes?: number
   /** In the cache; without it a flipped byte of the contents keeps the archive's frame whole. */
   readonly compression?: "none" | "zstd"
   readonly key?: "trusted" | "other"
 }
 
-const expression = `{ name, program, extra ? "", payloadBytes ? 0, references ? 1 }:
+const expression = `{ name, program, extra ? "", payloadBytes, references, referenceBytes }:
 let
   make = name: env: text: derivation ({
     inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-euc" text ]; PATH = "/usr/bin:/bin";
   } // env);
-  base = number: make "base-\${toString number}-\${name}" {} "mkdir $out; echo base >$out/base";
+  noise = file: seed: bytes: if bytes == 0 then "" else
+    "openssl enc -aes-128-ctr -nosalt -pass pass:\${seed}-\${name} -in /dev/zero 2>/dev/null | "
+    + "head -c \${toString bytes} >\${file}";
+  base = number: make "base-\${toString number}-\${name}" {} ''
+    mkdir $out
+    echo base >$out/base
+    \${noise "$out/noise" (toString number) referenceBytes}
+  '';
 in make name {
   inherit program; passAsFile = [ "program" "bases" ];
   bases = builtins.concatStringsSep "\\n" (builtins.genList base references);
@@ -50,7 +58,7 @@ in make name {
   cp $basesPath $out/bases
   cp $programPath $out/bin/switch-to-configuration
   chmod +x $out/bin/switch-to-configuration
-  openssl enc -aes-128-ctr -nosalt -pass pass:\${name} -in /dev/zero 2>/dev/null | head -c \${toString payloadBytes} >$out/payload
+  \${noise "$out/payload" "payload" payloadBytes}
   \${extra}
 ''
 `
@@ -81,16 +89,16 @@ export class Builder {
 
   /** Builds a system, signs it and pushes it with what it refers to; answers the closure's name. */
   async publish(system: ToySystem): Promise<string> {
-    const { compression = "none", extra = "", key = "trusted", name, payloadBytes = 100_000, program, references = 1 } =
-      system
+    const { compression = "none", extra = "", key = "trusted", name, program } = system
+    const { payloadBytes = 100_000, referenceBytes = 0, references = 1 } = system
     await this.trustedKey
     const path = await this.#inside(
       `
       path=$(nix-build --no-out-link $L/toy.nix --argstr name "$1" --argstr program "$2" --argstr extra "$3" \\
-        --arg payloadBytes "$4" --arg references "$5")
-      nix copy --to "file://$L/cache?secret-key=$L/$6.sec&compression=$7" $path
+        --arg payloadBytes "$4" --arg references "$5" --arg referenceBytes "$6")
+      nix copy --to "file://$L/cache?secret-key=$L/$7.sec&compression=$8" $path
       echo $path`,
-      [name, program, extra, String(payloadBytes), String(references), key, compression]
+      [name, program, extra, String(payloadBytes), String(references), String(referenceBytes), key, compression]
     )
     return path.slice("/nix/store/".length)
   }

@@ -3,6 +3,9 @@
  * machine, its own directories where a host has them, and nothing else but what it is given. The network is shared.
  */
 import { spawnSync } from "node:child_process"
+import { mkdtempSync, rmSync } from "node:fs"
+import { tmpdir } from "node:os"
+import { join } from "node:path"
 
 export interface Namespace {
   /** Directory that is `/nix`. */
@@ -49,20 +52,23 @@ export const namespace = (
 /** What a host finds on its path, and nothing of the environment of whoever starts it. */
 export const hostPath = "/usr/bin:/bin"
 
-const starts = (program: string): boolean => spawnSync(program, ["--version"]).status === 0
+/** Looked for, not run: outside of a namespace Nix would make a store of this machine. */
+const isInstalled = (program: string): boolean => spawnSync("/bin/sh", ["-c", `command -v ${program}`]).status === 0
 
 /** Why there can be no such hosts here, in one sentence; `undefined` when there can. */
 export function noHosts(): string | undefined {
   const missing = ([["nix-store", "nix-bin"], ["bwrap", "bubblewrap"]] as const)
-    .filter(([program]) => !starts(program)).map(([, name]) => name)
+    .filter(([program]) => !isInstalled(program)).map(([, name]) => name)
   if (missing.length > 0) {
     return `${missing.join(" and ")} ${
       missing.length === 1 ? "is" : "are"
     } not installed: apt-get install nix-bin bubblewrap`
   }
-  const args = namespace({ nix: "/usr", hostname: "probe" }, ["nix-store", "--version"])
+  const store = mkdtempSync(join(tmpdir(), "nixfleet-probe-"))
+  const args = namespace({ nix: store, hostname: "probe" }, ["nix-store", "--version"])
   const { status, stderr } = spawnSync("bwrap", args, { encoding: "utf8", env: { PATH: hostPath, HOME: "/root" } })
+  rmSync(store, { recursive: true, force: true })
   return status === 0
     ? undefined
-    : `bubblewrap is installed and may not make a host with Nix here: ${stderr.trim().split("\n")[0] ?? ""}`
+    : `bubblewrap is installed, but cannot make a host with Nix here: ${stderr.trim().split("\n")[0] ?? ""}`
 }

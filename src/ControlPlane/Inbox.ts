@@ -64,25 +64,24 @@ export function overQueue(
       return Effect.match(tryAsk(input, reply), { onSuccess: over, onFailure: () => over(busy) })
     })
   const event = (input: EventReceived) =>
-    Effect.flatMap(answerTo(input), (answer) => isOfEvent(answer) ? Effect.succeed(answer) : mismatch(input, answer))
+    Effect.filterOrElse(answerTo(input), isOfEvent, (answer) => mismatch(input, answer))
   const heartbeat = (input: HeartbeatReceived) =>
-    Effect.flatMap(
-      answerTo(input),
-      (answer) =>
-        answer._tag === "Heartbeat" || answer._tag === "Busy" ? Effect.succeed(answer) : mismatch(input, answer)
-    )
+    Effect.filterOrElse(answerTo(input), isOfHeartbeat, (answer) => mismatch(input, answer))
   const issuance = (input: EnrollmentAsked | CertificateIssued) =>
-    Effect.flatMap(
-      answerTo(input),
-      (answer) =>
-        answer._tag === "Granted" || answer._tag === "Denied" || answer._tag === "Busy"
-          ? Effect.succeed(answer)
-          : mismatch(input, answer)
-    )
+    Effect.filterOrElse(answerTo(input), isOfIssuance, (answer) => mismatch(input, answer))
   const submit = (input: Input) =>
     ask(input).pipe(Effect.as(true), Effect.catchTag("InboxClosed", () => Effect.succeed(false)))
   return { event, heartbeat, issuance, offer: tryOffer, submit, ended }
 }
+
+type Either = Answer | Busy
+type Of<Tag extends Either["_tag"]> = Extract<Either, { readonly _tag: Tag }>
+
+const isOfHeartbeat = (answer: Either): answer is Of<"Heartbeat" | "Busy"> =>
+  answer._tag === "Heartbeat" || answer._tag === "Busy"
+
+const isOfIssuance = (answer: Either): answer is Of<"Granted" | "Denied" | "Busy"> =>
+  answer._tag === "Granted" || answer._tag === "Denied" || answer._tag === "Busy"
 
 function isOfEvent(answer: Answer | Busy): answer is EventAnswer | Busy {
   switch (answer._tag) {

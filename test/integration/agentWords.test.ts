@@ -7,7 +7,7 @@ import { ExportLineJson } from "../../src/Schema/AgentExport.ts"
 import { AgentStatusJson } from "../../src/Schema/AgentStatus.ts"
 import { Certificates } from "../support/certificates.ts"
 import { agentMain, runCommand } from "../support/command.ts"
-import { eventually, eventuallyIs, type Fleet, makeFleet } from "../support/fleet.ts"
+import { eventually, eventuallyIs, type Fleet, makeFleet, noting, runs } from "../support/fleet.ts"
 
 const host = "edge-07"
 
@@ -143,19 +143,24 @@ describe("a host's own words", () => {
         yield* converged(fleet, fleet.publish("02", { [host]: yield* fleet.pack("r2", "exit 0") }))
       }))
 
-    it.effect("after a reset in the middle of a soak the next release takes the host on", () =>
+    it.effect("after a reset in the middle of a soak the host is dispatched again, and soaks without a second switch", () =>
       Effect.gen(function*() {
         const fleet = yield* makeFleet({ hosts: [host] })
         yield* fleet.controlPlane
         const agent = yield* fleet.agent(host)
-        const id = fleet.publish("01", { [host]: yield* fleet.pack("r1", "exit 0") }, { waves: waves(600) })
-        yield* eventually("the soak", () => fleet.record(host, id)?.state === "Soaking")
+        const notes = fleet.at("notes")
+        const closure = yield* fleet.pack("r1", noting(notes))
+        const id = fleet.publish("01", { [host]: closure }, { waves: waves(5) })
+        yield* eventuallyIs("the soak", fleet.states(id), (states) => states[host] === "Soaking")
         yield* fleet.end(agent, "SIGKILL")
         const reset = command(fleet, "journal", "reset", "--yes", "--discard")
         assert.strictEqual(reset.code, 0, reset.errors)
-        assert.include(reset.out, `${id} is Soaking here, and will not end by itself`)
+        assert.include(reset.out, `${id} is Soaking here, and is dispatched again afterwards`)
         assert.isEmpty(readdirSync(fleet.at("state", host)).filter((name) => name.startsWith("journal.db.2")))
         yield* fleet.agent(host)
+        yield* converged(fleet, id)
+        assert.strictEqual(fleet.record(host, id)?.attempt, 2)
+        assert.lengthOf(runs(notes), 1)
         yield* converged(fleet, fleet.publish("02", { [host]: yield* fleet.pack("r2", "exit 0") }))
       }))
   })

@@ -83,7 +83,7 @@ describe("in a checkout", () => {
 })
 
 describe("the package", () => {
-  it.live("holds the three commands with their bundles, the README and the licence, and nothing else", () =>
+  it.live("holds the three commands with their bundles and man pages, the units, the README and the licence, and nothing else", () =>
     Effect.gen(function*() {
       const home = yield* temporaryDirectory
       const { code, err, out } = yield* run("npm", ["pack", "--dry-run", "--json", "--ignore-scripts", "--offline"], {
@@ -98,8 +98,33 @@ describe("the package", () => {
         "LICENSE",
         "README.md",
         "package.json",
-        ...Object.keys(sources).flatMap((name) => [`dist/${name}.mjs`, `dist/programs/${name}.mjs`])
+        ...["agent", "control-plane"].map((name) => `deploy/systemd/nixfleet-${name}.service`),
+        ...Object.keys(sources).flatMap((
+          name
+        ) => [`dist/${name}.mjs`, `dist/programs/${name}.mjs`, `dist/man/${name}.1`])
       ])
+    }))
+
+  it.live("has a man page that names every command of its program, with options and their environment names", () =>
+    Effect.gen(function*() {
+      for (
+        const [name, words] of Object.entries({
+          "nixfleet": ["release sign", "--sign-command", "NIXFLEET_CP_URL", "revocation lift", "EXIT STATUS"],
+          "nixfleet-agent": ["journal export", "--machine-id", "NIXFLEET_AGENT_MACHINE_ID", "machineId", "78"],
+          "nixfleet-control-plane": ["serve", "check", "--deep", "NIXFLEET_CP_STATE_DIR", "/var/lib/nixfleet-cp"]
+        })
+      ) {
+        const page = readFileSync(join(root, `dist/man/${name}.1`), "utf8").replaceAll("\\-", "-")
+        assert.match(page, new RegExp(`^\\.TH ${name.toUpperCase()} 1 "" "nixfleet ${manifest.version}"`))
+        for (const word of words) assert.include(page, word)
+        // A line that begins with a dot is a request; everything else of the texts is protected.
+        const requests = page.split("\n").filter((line) => line.startsWith("."))
+        assert.deepStrictEqual(requests.filter((line) => !/^\.(?:TH|SH|SS|PP|TP)\b/.test(line)), [])
+        const listed = yield* program(name as ProgramName, ["--help"])
+        for (const [, command] of listed.out.split("SUBCOMMANDS")[1]?.matchAll(/^ {2}([a-z-]+)/gm) ?? []) {
+          assert.match(page, new RegExp(`^\\.SS ${command}`, "m"))
+        }
+      }
     }))
 
   const older = olderNode()
@@ -117,6 +142,34 @@ describe("the package", () => {
         }
       })
   )
+})
+
+describe("completion by bash", () => {
+  const completions: ReadonlyArray<readonly [ProgramName, ReadonlyArray<string>, string]> = [
+    ["nixfleet", ["relea"], "release"],
+    ["nixfleet", ["release", "si"], "sign"],
+    ["nixfleet", ["release", "sign", "--sign-c"], "--sign-command"],
+    ["nixfleet-agent", ["stat"], "status"],
+    ["nixfleet-agent", ["--machine"], "--machine-id"],
+    ["nixfleet-control-plane", ["serve", "--listen"], "--listen"]
+  ]
+  for (const [name, words, expected] of completions) {
+    it.live(`of ${name} ${words.join(" ")} is ${expected}`, () =>
+      Effect.gen(function*() {
+        const script = join(yield* temporaryDirectory, "completions")
+        writeFileSync(script, (yield* program(name, ["--completions", "bash"])).out)
+        const { err, out } = yield* run("bash", [
+          "-c",
+          `
+          source ${script}
+          complete -p ${name} >/dev/null || exit 1
+          COMP_WORDS=(${name} ${words.join(" ")}) COMP_CWORD=${words.length} COMP_LINE="${name} ${words.join(" ")}"
+          "$(complete -p ${name} | sed 's/.*-F \\([^ ]*\\) .*/\\1/')" ${name} "\${COMP_WORDS[COMP_CWORD]}"
+          printf '%s\\n' "\${COMPREPLY[@]}"`
+        ], { PATH: process.env["PATH"] ?? "" })
+        assert.include(out.split("\n").map((line) => line.trim()), expected, err)
+      }))
+  }
 })
 
 describe("a wrong command line", () => {

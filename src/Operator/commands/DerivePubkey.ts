@@ -1,4 +1,4 @@
-/** `nixfleet derive-pubkey`: a host's key as a fleet declares it (`hosts.<name>.pubkey`). */
+/** `nixfleet derive-pubkey`: an ed25519 key of any form as trust files write it. A fleet declares hosts by their OpenSSH line. */
 import { Console, Effect } from "effect"
 import { Argument, Command } from "effect/cli"
 import { configError } from "../Failure.ts"
@@ -21,4 +21,4 @@ export const derivePubkey = Command.make(
     if (!raw.ok) return yield* configError(`${file}: ${raw.problem}`)
     yield* Console.log(Buffer.from(raw.value).toString("base64"))
   })
-).pipe(Command.withDescription("Print the public key of a host in base64, as a fleet declares it"))
+).pipe(Command.withDescription("Print an ed25519 public key in base64, as trust files write keys"))
