@@ -7,15 +7,11 @@ import { bad, commonNameOf, type Finding, good, period, trust, writable } from "
 import { Probes } from "../Layers/Host/Probes.ts"
 import { openTlsIdentity } from "../Layers/Net/TlsIdentity.ts"
 import type { AgentConfig, AgentOptionName } from "../Schema/AgentConfig.ts"
+import { namesHost } from "../Schema/Identity.ts"
 import type { Gathered } from "../Schema/Options.ts"
 import { hostDriver } from "./HostDriver.ts"
 
 type Where = (name: AgentOptionName) => string
-
-/** The name that a certificate gives this host: `agent-<machine id>.<suffix>`, or the machine id itself (control-plane.md §2.1). */
-function namesHost(commonName: string, machineId: string): boolean {
-  return commonName === machineId || commonName.startsWith(`agent-${machineId}.`)
-}
 
 const identity = Effect.fnUntraced(function*(config: AgentConfig, where: Where) {
   const { caCert, clientCert, clientKey, controlPlaneUrl, machineId } = config

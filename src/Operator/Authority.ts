@@ -2,14 +2,14 @@
  * The fleet's certificate authority on an operator's machine: the flags that name it, and the pair of files that a
  * certificate and its key are.
  */
-import { Clock, Effect, FileSystem, Option } from "effect"
+import { Clock, Effect, Option } from "effect"
 import { Flag } from "effect/cli"
 import { newKeyPair, privateKeyPem } from "../Layers/KeyPairs.ts"
 import type { Subject } from "../Layers/Net/Certificates.ts"
 import { openIssuer } from "../Layers/Net/Issuer.ts"
 import { encodeUtf8 } from "../Trust/CanonicalJson.ts"
 import { configError, failed, usageError } from "./Failure.ts"
-import { publish } from "./Files.ts"
+import { publish, spare } from "./Files.ts"
 
 /** Certificates start that much earlier: clocks differ. */
 export const backdatedMs = 300_000
@@ -66,15 +66,6 @@ export const authority = Effect.fnUntraced(function*({ caCert, caKey, caSignComm
     : undefined
   if (key === undefined) return yield* usageError("give --ca-key or --ca-sign-command")
   return yield* Effect.mapError(openIssuer(caCert, key), ({ message }) => configError(message))
-})
-
-/** Makes sure that no file is in the way. */
-export const spare = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, force: boolean) {
-  const fs = yield* FileSystem.FileSystem
-  for (const path of force ? [] : paths) {
-    const exists = yield* Effect.mapError(fs.exists(path), (error) => failed(error.message))
-    if (exists) return yield* failed(`${path} exists and is not overwritten: choose another name, or give --force`)
-  }
 })
 
 export const pairFiles = (prefix: string) => ({ cert: `${prefix}.pem`, key: `${prefix}-key.pem` })

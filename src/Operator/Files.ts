@@ -38,6 +38,15 @@ export const readIfPresent = Effect.fnUntraced(function*(path: string, what: str
   )
 })
 
+/** Makes sure that no file is in the way. */
+export const spare = Effect.fnUntraced(function*(paths: ReadonlyArray<string>, force: boolean) {
+  const fs = yield* FileSystem.FileSystem
+  for (const path of force ? [] : paths) {
+    const exists = yield* Effect.mapError(fs.exists(path), (error) => failed(error.message))
+    if (exists) return yield* failed(`${path} exists and is not overwritten: choose another name, or give --force`)
+  }
+})
+
 /** Writes files in their order; the last one is what makes the others count. Directories are made as needed. */
 export const publish = Effect.fnUntraced(
   function*(files: ReadonlyArray<OutputFile>) {

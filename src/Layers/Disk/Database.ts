@@ -62,11 +62,11 @@ export class Database extends Context.Service<Database, {
         const reserveFile = `${file}.reserve`
         const wasUsed = existsSync(file) && existsSync(reserveFile)
         const db = yield* Effect.acquireRelease(
-          open(file, () => openFile(file)),
+          attempting("open", file, () => openFile(file)),
           (opened) => Effect.sync(() => opened.close())
         )
         const reserve = makeDiskReserve(reserveFile, options.reserveBytes ?? defaultReserveBytes)
-        const opened = open(file, () => {
+        const opened = attempting("open", file, () => {
           if (wasUsed) classified(file, () => refuseEmptied(db, file))
           prepare(db, file, migrations)
           if (options.check === true) classified(file, () => refuseDamaged(db, file))
@@ -96,7 +96,7 @@ export class Database extends Context.Service<Database, {
       Database,
       Effect.gen(function*() {
         const { db, file } = disk
-        yield* open(file, () => prepare(db, file, migrations))
+        yield* attempting("open", file, () => prepare(db, file, migrations))
         const sql = makeSql(db, file)
         return Database.of({
           file,
@@ -136,8 +136,8 @@ function openFile(file: string): DatabaseSync {
   return new DatabaseSync(file)
 }
 
-/** At start nothing waits for a disk to become writable: every failure is reported and ends the start. */
-const open = <A>(file: string, f: () => A): Effect.Effect<A, DatabaseError> =>
+/** Outside of a commit nothing waits for a disk to mend: every failure is reported, with what was attempted. */
+export const attempting = <A>(what: "open" | "read", file: string, f: () => A): Effect.Effect<A, DatabaseError> =>
   Effect.try({
     try: f,
     catch: (cause) => {
@@ -145,7 +145,7 @@ const open = <A>(file: string, f: () => A): Effect.Effect<A, DatabaseError> =>
       return error instanceof DatabaseError ? error : new DatabaseError({
         reason: "database-failed",
         file,
-        message: `cannot open ${file}: ${error instanceof Error ? error.message : String(error)}`
+        message: `cannot ${what} ${file}: ${error instanceof Error ? error.message : String(error)}`
       })
     }
   })

@@ -12,10 +12,10 @@ import { Effect, type Scope } from "effect"
 import { existsSync, statSync } from "node:fs"
 import { DatabaseSync } from "node:sqlite"
 import { pathToFileURL } from "node:url"
+import { attempting } from "./Database.ts"
 import {
   classified,
-  classify,
-  DatabaseError,
+  type DatabaseError,
   isUnused,
   makeSql,
   type Migrations,
@@ -40,10 +40,10 @@ export const openReader = (
   migrations: Migrations
 ): Effect.Effect<DatabaseReader | undefined, DatabaseError, Scope.Scope> =>
   Effect.acquireRelease(
-    attempt(file, () => existsSync(file) ? connect(file) : undefined),
+    attempting("read", file, () => existsSync(file) ? connect(file) : undefined),
     (db) => Effect.sync(() => db?.close())
   ).pipe(Effect.flatMap((db) =>
-    attempt(file, () => {
+    attempting("read", file, () => {
       // A program that is just being started has made the file and nothing in it yet.
       if (db === undefined || isUnused(db)) return undefined
       refuseForeign(db, file, migrations)
@@ -106,16 +106,3 @@ function reader(db: DatabaseSync, file: string): DatabaseReader {
         .map((row) => String(row["integrity_check"])).filter((line) => line !== "ok")
   }
 }
-
-const attempt = <A>(file: string, f: () => A): Effect.Effect<A, DatabaseError> =>
-  Effect.try({
-    try: f,
-    catch: (cause) => {
-      const error = classify(file, cause)
-      return error instanceof DatabaseError ? error : new DatabaseError({
-        reason: "database-failed",
-        file,
-        message: `cannot read ${file}: ${error instanceof Error ? error.message : String(error)}`
-      })
-    }
-  })

@@ -3,8 +3,9 @@ import { Clock, Console, Effect } from "effect"
 import { Command, Flag } from "effect/cli"
 import { newKeyPair, privateKeyPem } from "../../Layers/KeyPairs.ts"
 import { certificateOf, signWith, toBeSigned } from "../../Layers/Net/Certificates.ts"
-import { backdatedMs, dayMs, daysFlag, outputCertificateFlags, pairFiles, publishPair, spare } from "../Authority.ts"
+import { backdatedMs, dayMs, daysFlag, outputCertificateFlags, pairFiles, publishPair } from "../Authority.ts"
 import { usageError } from "../Failure.ts"
+import { spare } from "../Files.ts"
 import { jsonFlag, printJson } from "../Output.ts"
 
 const flags = {

@@ -1,9 +1,8 @@
 /** `nixfleet keys new`: an ed25519 key pair from the operating system's randomness. */
-import { Console, Effect, FileSystem } from "effect"
+import { Console, Effect } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { SecureRandom } from "effect/crypto"
-import { failed } from "../Failure.ts"
-import { publish } from "../Files.ts"
+import { publish, spare } from "../Files.ts"
 import { encodePrivateKey, encodePublicKey, seedLength } from "../KeyFiles.ts"
 import { jsonFlag, printJson } from "../Output.ts"
 
@@ -22,12 +21,8 @@ export const keysNew = Command.make(
   "new",
   input,
   Effect.fnUntraced(function*({ file, force, json }) {
-    const fs = yield* FileSystem.FileSystem
     const publicFile = `${file}.pub`
-    for (const path of force ? [] : [file, publicFile]) {
-      const exists = yield* Effect.mapError(fs.exists(path), (error) => failed(error.message))
-      if (exists) return yield* failed(`${path} exists and is not overwritten: choose another name, or give --force`)
-    }
+    yield* spare([file, publicFile], force)
     const { randomBytes } = yield* SecureRandom.SecureRandom
     const seed = yield* randomBytes(seedLength)
     yield* publish([
