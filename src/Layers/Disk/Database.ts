@@ -35,6 +35,9 @@ export { DatabaseError, type Migrations, type Row, type Sql } from "./Sqlite.ts"
  */
 export const defaultReserveBytes = 4 * 1024 * 1024
 
+/** A slice of a reserve: some ten commits. */
+const reserveSlices = 16
+
 export interface FileOptions {
   readonly reserveBytes?: number
   /** Reads the whole file at the start, so that damage is found before anything is decided on it: for small databases. */
@@ -46,7 +49,10 @@ export class Database extends Context.Service<Database, {
   readonly file: string
   /** Reads. Writes outside of a transaction are transactions of their own. */
   readonly sql: Sql
-  /** One durable transaction. Throws `CommitHeld`, `DatabaseError`, or what `body` throws; then nothing is written. */
+  /**
+   * One durable transaction. Throws `CommitHeld`, `DatabaseError`, or what `body` throws; then nothing is written. `body` is
+   * called again when the disk was full and the reserve gave room.
+   */
   readonly transaction: <A>(body: (sql: Sql) => A) => A
 }>()("nixfleet/Layers/Disk/Database") {
   /** A file of mode 0600 in a directory that only its owner may write. Closed with the layer's scope. */
@@ -65,25 +71,28 @@ export class Database extends Context.Service<Database, {
           attempting("open", file, () => openFile(file)),
           (opened) => Effect.sync(() => opened.close())
         )
-        const reserve = makeDiskReserve(reserveFile, options.reserveBytes ?? defaultReserveBytes)
+        const reserveBytes = options.reserveBytes ?? defaultReserveBytes
+        const reserve = makeDiskReserve(reserveFile, reserveBytes, Math.ceil(reserveBytes / reserveSlices))
         const opened = attempting("open", file, () => {
           if (wasUsed) classified(file, () => refuseEmptied(db, file))
           prepare(db, file, migrations)
           if (options.check === true) classified(file, () => refuseDamaged(db, file))
         })
         // A start on a full disk needs the reserve as well: the journal has to be open for a rollback to be written.
-        yield* Effect.catchIf(opened, ({ reason }) => reason === "database-failed" && reserve.release(), () => opened)
+        yield* Effect.retry(opened, { while: ({ reason }) => reason === "database-failed" && reserve.release() })
         reserve.restore()
         const sql = makeSql(db, file)
         const transaction = <A>(body: (sql: Sql) => A): A => {
-          try {
-            const result = transact(db, file, () => body(sql), () => db.exec("COMMIT"))
-            reserve.restore()
-            return result
-          } catch (error) {
-            // The caller tries again, and then finds the room that was kept for it.
-            if (error instanceof CommitHeld && error.reason === "disk-full") reserve.release()
-            throw error
+          for (;;) {
+            try {
+              const result = transact(db, file, () => body(sql), () => db.exec("COMMIT"))
+              reserve.restore()
+              return result
+            } catch (error) {
+              // At once, before somebody else takes the room that was kept.
+              const isFull = error instanceof CommitHeld && error.reason === "disk-full"
+              if (!isFull || !reserve.release()) throw error
+            }
           }
         }
         return Database.of({ file, sql, transaction })

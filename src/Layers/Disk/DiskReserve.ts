@@ -1,17 +1,19 @@
 /**
- * Space kept free for the worst moment (D1): a file of random bytes beside the database, deleted when the disk is full,
+ * Space kept free for the worst moment (D1): a file of random bytes beside the database, given back when the disk is full,
  * so that what a host must still be able to write (a failure, a rollback) finds room, and made again when there is plenty.
+ *
+ * Given back in slices: whoever filled the disk may go on writing, and takes what is free before it is used.
  *
  * Random bytes, because a file system that compresses would store zeros in nothing. Best effort: a disk too full to hold
  * the reserve is no reason not to start.
  */
 import { randomBytes } from "node:crypto"
-import { existsSync, rmSync, statfsSync } from "node:fs"
+import { rmSync, statfsSync, statSync, truncateSync } from "node:fs"
 import { dirname } from "node:path"
 import { writeAtomically } from "./AtomicFile.ts"
 
 export interface DiskReserve {
-  /** Gives the space back to the file system. False when it was given back before. */
+  /** Gives one slice back to the file system. False when nothing is left. */
   readonly release: () => boolean
   /** Takes the space, also for the first time, once the disk has twice as much; twice, lest it is taken and released by turns. */
   readonly restore: () => void
@@ -20,25 +22,39 @@ export interface DiskReserve {
 /** A reserve that is none. */
 export const noReserve: DiskReserve = { release: () => false, restore: () => {} }
 
-export function makeDiskReserve(file: string, bytes: number): DiskReserve {
-  let held = existsSync(file)
+/** Of `bytes`, given back `slice` bytes at a time. */
+export function makeDiskReserve(file: string, bytes: number, slice: number): DiskReserve {
+  let left = statSync(file, { throwIfNoEntry: false })?.size ?? 0
   const restore = () => {
-    if (held) return
+    if (left >= bytes) return
     try {
       const { bavail, bsize } = statfsSync(dirname(file))
       if (bavail * bsize < 2 * bytes) return
       writeAtomically(file, randomBytes(bytes))
-      held = true
+      left = bytes
     } catch {
       // The file system has no room after all, or cannot say: the next commit tries again.
-      held = false
     }
   }
   const release = () => {
-    if (!held) return false
-    rmSync(file, { force: true })
-    held = false
+    if (left === 0) return false
+    left = Math.max(0, left - slice)
+    // The last of it takes its name along: a reserve that is there holds something.
+    if (left === 0 || !truncated(file, left)) {
+      rmSync(file, { force: true })
+      left = 0
+    }
     return true
   }
   return { release, restore }
+}
+
+/** False when a person deleted it to make room, or a file system that copies on write has none for the change. */
+function truncated(file: string, bytes: number): boolean {
+  try {
+    truncateSync(file, bytes)
+    return true
+  } catch {
+    return false
+  }
 }

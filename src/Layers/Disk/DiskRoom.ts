@@ -53,7 +53,7 @@ export class DiskRoom extends Context.Service<DiskRoom, {
       Effect.sync(() => {
         const kept = places.map(({ directory, reserve }): Kept => ({
           directory,
-          reserve: reserve ? makeDiskReserve(join(directory, reserveName), reserveBytes) : noReserve
+          reserve: reserve ? makeDiskReserve(join(directory, reserveName), reserveBytes, reserveBytes) : noReserve
         }))
         let seen: DiskTrouble | undefined
         const since = (found: Found | undefined, now: number): DiskTrouble | undefined => {

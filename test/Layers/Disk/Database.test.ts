@@ -1,15 +1,25 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Context, Effect, Exit, Layer, Result, Scope } from "effect"
-import { spawn, spawnSync } from "node:child_process"
+import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs"
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  rmSync,
+  statfsSync,
+  statSync,
+  truncateSync,
+  writeFileSync
+} from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { fileURLToPath } from "node:url"
 import { CommitHeld } from "../../../src/Layers/Disk/CommitHeld.ts"
 import { Database, DatabaseError, type FileOptions, type Migrations } from "../../../src/Layers/Disk/Database.ts"
 import { MemoryDisk } from "../../../src/Layers/Disk/MemoryDisk.ts"
-import { noMounts, smallDisk, temporaryDirectory } from "../../support/directories.ts"
+import { fillDisk, freeDisk, noMounts, smallDisk, temporaryDirectory } from "../../support/directories.ts"
 
 const migrations: Migrations = {
   applicationId: 0x6e66_7431,
@@ -232,20 +242,38 @@ describe("damage", () => {
     }))
 })
 
+/** Takes every byte that becomes free on a disk, as a log that grows does, until the scope ends. */
+const greedyWriter = (directory: string) =>
+  Effect.acquireRelease(
+    Effect.sync(() =>
+      spawn("sh", ["-c", "while :; do dd if=/dev/zero bs=64 >>greedy 2>/dev/null; done"], { cwd: directory })
+    ),
+    (child) => Effect.promise(() => ended(child))
+  )
+
+const ended = (child: ReturnType<typeof spawn>) => {
+  const exit = once(child, "exit")
+  child.kill("SIGKILL")
+  return exit
+}
+
 describe("a full disk", () => {
   it.effect.skipIf(noMounts !== undefined)(
-    "holds, frees the reserve, takes the same transaction then, and takes the reserve back when there is room",
+    "gives up the reserve slice by slice, holds when it is used up, and takes it back when there is room",
     () =>
       Effect.gen(function*() {
         const directory = yield* smallDisk(2 * 1024 * 1024)
         const file = join(directory, "journal.db")
+        const reserve = `${file}.reserve`
         yield* during(
           file,
           (db) => {
             insert(db, "first")
-            assert.strictEqual(statSync(`${file}.reserve`).size, 256 * 1024)
-            const ballast = join(directory, "ballast")
-            spawnSync("dd", ["if=/dev/zero", `of=${ballast}`, "bs=4k"])
+            assert.strictEqual(statSync(reserve).size, 256 * 1024)
+            fillDisk(directory)
+            insert(db, "the rollback that had to be written")
+            const left = statSync(reserve).size
+            assert.isTrue(left >= 224 * 1024 && left < 256 * 1024, String(left))
             let written = 0
             const error = thrown(() => {
               for (;;) {
@@ -254,18 +282,60 @@ describe("a full disk", () => {
               }
             })
             assert.isTrue(error instanceof CommitHeld && error.reason === "disk-full", String(error))
-            assert.isFalse(existsSync(`${file}.reserve`))
-            assert.strictEqual(texts(db).length, 1 + written)
-            insert(db, "the rollback that had to be written")
-            rmSync(ballast)
+            assert.isFalse(existsSync(reserve))
+            assert.isAtLeast(written, 8)
+            assert.strictEqual(texts(db).length, 2 + written)
+            freeDisk(directory)
             insert(db, "last")
-            assert.strictEqual(statSync(`${file}.reserve`).size, 256 * 1024)
+            assert.strictEqual(statSync(reserve).size, 256 * 1024)
           },
           migrations,
           { reserveBytes: 256 * 1024 }
         )
         const found = yield* during(file, texts)
-        assert.deepStrictEqual(found.slice(-2), ["the rollback that had to be written", "last"])
+        assert.deepStrictEqual(found.slice(0, 2), ["first", "the rollback that had to be written"])
+        assert.strictEqual(found.at(-1), "last")
+      })
+  )
+
+  it.live.skipIf(noMounts !== undefined)(
+    "that somebody else keeps full takes what has to be written all the same",
+    () =>
+      Effect.gen(function*() {
+        const directory = yield* smallDisk(16 * 1024 * 1024)
+        const file = join(directory, "journal.db")
+        const context = yield* Layer.build(Database.layerFile(file, migrations))
+        const db = Context.get(context, Database)
+        insert(db, "first")
+        yield* greedyWriter(directory)
+        const isFull = Effect.sync(() => statfsSync(directory).bavail === 0)
+        for (const text of ["the failure", "the rollback", "its result"]) {
+          yield* Effect.repeat(Effect.delay(isFull, 5), { until: (full) => full })
+          insert(db, text)
+        }
+        assert.deepStrictEqual(texts(db), ["first", "the failure", "the rollback", "its result"])
+      })
+  )
+
+  it.effect.skipIf(noMounts !== undefined)(
+    "whose reserve a person deleted holds, and is no fault",
+    () =>
+      Effect.gen(function*() {
+        const directory = yield* smallDisk(2 * 1024 * 1024)
+        const file = join(directory, "journal.db")
+        const reserveBytes = 256 * 1024
+        yield* during(
+          file,
+          (db) => {
+            insert(db, "first")
+            rmSync(`${file}.reserve`)
+            fillDisk(directory)
+            const error = thrown(() => insert(db, "y".repeat(200_000)))
+            assert.isTrue(error instanceof CommitHeld && error.reason === "disk-full", String(error))
+          },
+          migrations,
+          { reserveBytes }
+        )
       })
   )
 
