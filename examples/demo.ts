@@ -1,8 +1,9 @@
 /**
- * `npm run demo [-- --driver nix]`: one control plane and six agents, real processes with mutual TLS 1.3 over loopback, and
+ * `npm run demo [-- --driver nix] [-- --stay]`: one control plane and six agents, real processes with mutual TLS 1.3 over loopback, and
  * three stories: a release reaches every wave; a bad one is stopped at the canary, which goes back by itself; its repair
  * reaches all, after a manifest that was changed on the way was refused by everybody. Hosts unpack archives, or have a real
- * Nix each and a signed binary cache; those also refuse a closure that a stranger has signed.
+ * Nix each and a signed binary cache; those also refuse a closure that a stranger has signed. With `--stay` only the first
+ * story is told, and the fleet runs on for its operator.
  *
  * Waits on facts that the control plane reports, each with a limit; anything unexpected ends the demo with exit 1 and the
  * reason. What it leaves behind stays in `.demo/` to be looked at.
@@ -15,6 +16,7 @@ import { archiveHosts } from "./demo/ArchiveHosts.ts"
 import { ControlPlaneClient } from "./demo/ControlPlaneClient.ts"
 import {
   agentArguments,
+  build,
   cadences,
   controlPlaneArguments,
   hosts,
@@ -22,7 +24,8 @@ import {
   makeLayout,
   publish,
   sign,
-  tamper
+  tamper,
+  writeConnection
 } from "./demo/Fleet.ts"
 import type { HostDriver } from "./demo/HostDriver.ts"
 import { startLyingControlPlane } from "./demo/LyingControlPlane.ts"
@@ -36,7 +39,7 @@ import { explain, Watcher } from "./demo/Watcher.ts"
 const checkout = resolve(import.meta.dirname, "..")
 const bundle = (name: string) => join(checkout, "dist", `${name}.mjs`)
 const nixfleet = bundle("nixfleet")
-const { driver: driverName, root, soakSeconds } = readOptions(join(checkout, ".demo"))
+const { driver: driverName, root, soakSeconds, stay } = readOptions(join(checkout, ".demo"))
 const canary = hosts[0][0]
 const others = hosts.slice(1).map(([host]) => host)
 
@@ -71,6 +74,26 @@ async function phase(title: string, story: () => Promise<void>): Promise<void> {
   const begun = performance.now()
   await Promise.race([story(), failure])
   phases.push([title, (performance.now() - begun) / 1000])
+}
+
+/** Builds what an operator can publish next, says how, and lets the fleet run until it is ended from outside. */
+async function runOn(
+  layout: Layout,
+  closures: ReadonlyMap<string, string>,
+  connection: string,
+  releases: ReadonlyArray<readonly [ref: string, name: string]>
+): Promise<never> {
+  const show = (path: string) => relative(process.cwd(), path) || "."
+  screen.heading("The fleet runs until Ctrl-C. In another terminal:")
+  screen.say(`export NIXFLEET_CONFIG=${show(connection)}`)
+  screen.say("npx nixfleet status")
+  for (const [ref, name] of releases) {
+    const built = show(await build(layout, nixfleet, { ref, closure: closures.get(name)!, soakSeconds }))
+    const publishing = `--dir ${built} --key ${show(layout.key)} --out ${show(layout.releases)}`
+    screen.say(`npx nixfleet release sign ${publishing}   # ${name} becomes stable@${ref}`)
+  }
+  screen.say(`touch ${show(join(root, "outage"))}   # every web service answers 503 until it is removed`)
+  return await failure
 }
 
 async function demo(): Promise<void> {
@@ -112,7 +135,12 @@ async function demo(): Promise<void> {
       closures.set(name, await driver.makeClosure(`web-${name}`, status))
       screen.tell(`${driver.made} ${name}: its web service answers ${status}; closure ${closures.get(name)!}`)
     }
-    for (const [host] of hosts) services.set(host, await startService(() => driver.runningSystem(host)))
+    for (const [host] of hosts) {
+      services.set(
+        host,
+        await startService(() => driver.runningSystem(host), join(root, "outage"))
+      )
+    }
   })
 
   await phase("Story 1: release r1 reaches canary (1 host), wave 2 (2 hosts), wave 3 (3 hosts)", async () => {
@@ -136,6 +164,11 @@ async function demo(): Promise<void> {
     )
     screen.tell("r1 has converged on all six hosts")
   })
+
+  if (stay) {
+    await runOn(layout, closures, writeConnection(layout, port), [["0f3c9a02", "r2"], ["0f3c9a03", "r3"]])
+    return
+  }
 
   await phase("Story 2: release r2 is bad; the canary goes back, nobody else is touched", async () => {
     publish(layout, await release("0f3c9a02", closures.get("r2")!))

@@ -68,11 +68,17 @@ export async function makeLayout(root: string, nixfleet: string): Promise<Layout
   }
 }
 
-/** Declares, builds and signs one release into a folder of its own, not yet published. */
-export async function sign(
+export interface Release {
+  readonly ref: string
+  readonly closure: string
+  readonly soakSeconds: number
+}
+
+/** Declares and builds one release into a folder of its own. */
+export async function build(
   layout: Layout,
   nixfleet: string,
-  { closure, ref, soakSeconds }: { readonly closure: string; readonly ref: string; readonly soakSeconds: number }
+  { closure, ref, soakSeconds }: Release
 ): Promise<string> {
   const declaration = join(layout.root, `fleet-${ref}.json`)
   writeFileSync(
@@ -99,10 +105,29 @@ export async function sign(
     )
   )
   const built = join(layout.root, `built-${ref}`)
-  const signed = join(layout.root, `signed-${ref}`)
   await runOnce(nixfleet, ["release", "build", "--declaration", declaration, "--out", built])
+  return built
+}
+
+/** The same, signed, and not yet published. */
+export async function sign(layout: Layout, nixfleet: string, release: Release): Promise<string> {
+  const built = await build(layout, nixfleet, release)
+  const signed = join(layout.root, `signed-${release.ref}`)
   await runOnce(nixfleet, ["release", "sign", "--dir", built, "--key", layout.key, "--out", signed])
   return signed
+}
+
+/** How an operator reaches the control plane, for `NIXFLEET_CONFIG`. */
+export function writeConnection(layout: Layout, controlPlanePort: number): string {
+  const file = join(layout.root, "nixfleet.json")
+  const connection = {
+    cpUrl: `https://127.0.0.1:${controlPlanePort}`,
+    caCert: layout.ca,
+    clientCert: layout.operator.cert,
+    clientKey: layout.operator.key
+  }
+  writeFileSync(file, `${JSON.stringify(connection, undefined, 2)}\n`)
+  return file
 }
 
 /** Puts a signed release where the control plane looks: the manifests first, so that the fleet never names a missing one. */

@@ -113,22 +113,31 @@ export class Processes {
   }
 }
 
-/** Process id and command line of every process: from /proc where there is one, else from `ps`. */
+/**
+ * Process id and command line of every process without a terminal: from /proc where there is one, else from `ps`. What a person
+ * runs in a terminal (an editor of a log, say) is not the demo's, whatever it names.
+ */
 function commandLines(): ReadonlyArray<readonly [number, string]> {
   if (existsSync("/proc/self/cmdline")) {
     return readdirSync("/proc").filter((name) => /^\d+$/.test(name)).flatMap((pid) => {
       try {
+        if (hasTerminal(readFileSync(`/proc/${pid}/stat`, "utf8"))) return []
         return [[Number(pid), readFileSync(`/proc/${pid}/cmdline`, "utf8").replaceAll("\0", " ")] as const]
       } catch {
         return []
       }
     })
   }
-  return (spawnSync("ps", ["-eo", "pid=,args="], { encoding: "utf8" }).stdout ?? "").split("\n").flatMap((line) => {
-    const [, pid, args] = /^\s*(\d+)\s+(.*)$/.exec(line) ?? []
-    return pid === undefined || args === undefined ? [] : [[Number(pid), args] as const]
-  })
+  return (spawnSync("ps", ["-eo", "pid=,tty=,args="], { encoding: "utf8" }).stdout ?? "").split("\n").flatMap(
+    (line) => {
+      const [, pid, args] = /^\s*(\d+)\s+\?+\s+(.*)$/.exec(line) ?? []
+      return pid === undefined || args === undefined ? [] : [[Number(pid), args] as const]
+    }
+  )
 }
+
+/** From /proc/PID/stat: behind the name in parentheses come state, parent, group, session, terminal; 0 is none. */
+const hasTerminal = (stat: string): boolean => stat.slice(stat.lastIndexOf(")") + 2).split(" ")[4] !== "0"
 
 /** Runs one command of a bundle to its end; its output when it succeeded, an error with all of it when not. */
 export async function runOnce(bundle: string, args: ReadonlyArray<string>): Promise<string> {

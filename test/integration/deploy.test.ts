@@ -10,71 +10,21 @@
 import { assert, describe, it, vi } from "@effect/vitest"
 import { Effect } from "effect"
 import { spawnSync } from "node:child_process"
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs"
+import { existsSync, readdirSync, readFileSync } from "node:fs"
 import { join, resolve } from "node:path"
 import { temporaryDirectory } from "../support/directories.ts"
+import { runDocument } from "../support/document.ts"
 import { buildExecutable } from "../support/executable.ts"
 import { bootMachine, type Machine, noMachines } from "../support/nspawn.ts"
 
 vi.setConfig({ testTimeout: 400_000 })
 
 const root = resolve(import.meta.dirname, "../..")
-const document = readFileSync(join(root, "docs/deploy.md"), "utf8")
 
 const names = ["admin", "cp", "alpha", "bravo"] as const
 type Name = typeof names[number]
 
-/** A piece of the document: prose as it is, or a command with what it shows. */
-type Piece =
-  | { readonly _tag: "Prose"; readonly text: string }
-  | { readonly _tag: "Command"; readonly machine: Name; readonly text: string; readonly shown: ReadonlyArray<string> }
-
-const prompt = /^(admin|cp|alpha|bravo)# (.*)$/
-const isName = (text: string | undefined): text is Name => names.some((name) => name === text)
-
-/** A here-document belongs to its command. */
-const isWhole = (text: string): boolean => !/<<'?EOF'?$/m.test(text) || /^EOF$/m.test(text)
-
-function piecesOf(markdown: string): ReadonlyArray<Piece> {
-  const pieces: Array<Piece> = []
-  const lines = markdown.split("\n")
-  let console = false
-  for (let at = 0; at < lines.length; at += 1) {
-    const line = lines[at] ?? ""
-    const [, machine, beginning] = (console ? prompt.exec(line) : null) ?? []
-    if (!isName(machine) || beginning === undefined) {
-      if (line.startsWith("```")) console = line === "```console"
-      pieces.push({ _tag: "Prose", text: line })
-      continue
-    }
-    let text = beginning
-    while (!isWhole(text)) text += `\n${lines[at += 1]}`
-    const shown: Array<string> = []
-    while (!prompt.test(lines[at + 1] ?? "") && lines[at + 1] !== "```") shown.push(lines[at += 1] ?? "")
-    pieces.push({ _tag: "Command", machine, text, shown })
-  }
-  return pieces
-}
-
-/** What differs from run to run, in the place of which a word stands. */
-const varying: ReadonlyArray<readonly [RegExp, string]> = [
-  [/\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(?:\.\d+)?Z/g, "TIME"],
-  [/\d+(?:ms|s|m|h) ago/g, "AGE"],
-  [/\b[0-9a-f]{32,}\b/g, "HASH"],
-  [/\b(?=[0-9a-f]*\d)[0-9a-f]{13}…/g, "HASH"],
-  [/[A-Za-z0-9+/]{43,}=*/g, "KEY"],
-  [/process \d+/g, "process N"],
-  [/answers since .*/g, "answers"]
-]
-const comparable = (lines: ReadonlyArray<string>): ReadonlyArray<string> =>
-  lines.map((line) => varying.reduce((text, [pattern, word]) => text.replaceAll(pattern, word), line.trimEnd()))
-
-const escaped = (text: string): string => text.replaceAll(/[.*+?^${}()|[\]\\]/g, "\\$&")
-
-/** A line `…` stands for any lines. */
-const shows = (shown: ReadonlyArray<string>, found: ReadonlyArray<string>): boolean =>
-  new RegExp(`^${shown.map((line) => line === "…" ? "(?:.*\\n)*" : `${escaped(line)}\\n`).join("")}$`)
-    .test(found.map((line) => `${line}\n`).join(""))
+const nameOf = (prompt: string): Name => names.find((name) => `${name}# ` === prompt)!
 
 /** The results of the document's build, from this checkout. */
 const build = Effect.gen(function*() {
@@ -166,25 +116,12 @@ describe.skipIf(noMachines !== undefined || noSsh !== undefined)("docs/deploy.md
       const machines = yield* bootAll
       machines.admin.copy(built.archive, `/root/${built.name}`)
       machines.admin.copy(built.agent, "/root/nixfleet-agent")
-      const transcript: Array<string> = []
-      const differences: Array<string> = []
-      for (const piece of piecesOf(document)) {
-        if (piece._tag === "Prose") {
-          transcript.push(piece.text)
-          continue
-        }
-        const { code, out } = yield* runAs(machines[piece.machine], piece.text)
-        const lines = out === "" ? [] : out.replace(/\n$/, "").split("\n")
-        transcript.push(`${piece.machine}# ${piece.text}`, ...lines)
-        const where = `${piece.machine}# ${piece.text}`
-        if (code !== 0) assert.fail(`${where}\nended with ${code}: ${out}\n${yield* logsOf(machines)}`)
-        const [expected, found] = [comparable(piece.shown), comparable(lines)]
-        if (!shows(expected, found)) {
-          differences.push(`${where}\n--- the document\n${expected.join("\n")}\n--- this run\n${found.join("\n")}`)
-        }
-      }
-      const file = process.env["DEPLOY_TRANSCRIPT"]
-      if (file !== undefined) writeFileSync(file, transcript.join("\n"))
-      assert.deepStrictEqual(differences, [])
+      yield* runDocument({
+        markdown: readFileSync(join(root, "docs/deploy.md"), "utf8"),
+        prompts: names.map((name) => `${name}# `),
+        run: (prompt, text) => runAs(machines[nameOf(prompt)], text),
+        logs: logsOf(machines),
+        transcript: process.env["DEPLOY_TRANSCRIPT"]
+      })
     }))
 })
