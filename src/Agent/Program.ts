@@ -35,7 +35,7 @@ import { Inbox } from "./Inbox.ts"
 import { Journal, journalMigrations, trustMigrations } from "./Journal.ts"
 import { Link } from "./Link.ts"
 import { Settings } from "./Settings.ts"
-import { SwitchGuard } from "./SwitchGuard.ts"
+import { SwitchPermit } from "./SwitchPermit.ts"
 
 /** The eight sources and the end of the reducer, each of which takes the process down when it ends (house rule 7). */
 const workers = Layer.effectDiscard(Effect.gen(function*() {
@@ -58,7 +58,7 @@ const pulse = Layer.effect(Core.Pulse, Effect.map(SystemdNotify, ({ alive }) => 
 
 /** The agent over a world: real, in a test, or simulated. */
 export const program = workers.pipe(
-  Layer.provide(SwitchGuard.layer),
+  Layer.provide(SwitchPermit.layer),
   Layer.provide(Artifacts.layer),
   Layer.provide(Layer.mergeAll(Link.layer, Handshake.layer)),
   Layer.provide(Core.layer.pipe(Layer.provide(pulse)))

@@ -13,7 +13,7 @@ import { Intents } from "../../src/Agent/Intents.ts"
 import { Journal, journalMigrations, trustMigrations } from "../../src/Agent/Journal.ts"
 import { Settings, settings } from "../../src/Agent/Settings.ts"
 import { AgentState, type Folded, type RolloutEntry } from "../../src/Agent/State.ts"
-import { type GuardVerdict, SwitchGuard } from "../../src/Agent/SwitchGuard.ts"
+import { type PermitVerdict, SwitchPermit } from "../../src/Agent/SwitchPermit.ts"
 import { Database } from "../../src/Layers/Disk/Database.ts"
 import { DiskRoom, type DiskTrouble } from "../../src/Layers/Disk/DiskRoom.ts"
 import { MemoryDisk } from "../../src/Layers/Disk/MemoryDisk.ts"
@@ -73,7 +73,7 @@ export interface RigOptions {
   readonly probes?: ProbeScript
   readonly host?: HostScript
   readonly settings?: Partial<AgentConfig>
-  readonly guard?: GuardVerdict
+  readonly permit?: PermitVerdict
   readonly hostname?: string
 }
 
@@ -103,7 +103,7 @@ export type Parts =
   | Guard
   | Probes
   | Settings
-  | SwitchGuard
+  | SwitchPermit
   | DiskRoom
 
 const workers: ReadonlyArray<Effect.Effect<never, never, Parts>> = [activation, advanceTicker, probe]
@@ -120,7 +120,7 @@ export class Rig {
   }
   readonly probes: MemoryProbes
   /** What the question before each switch is answered. */
-  guard: GuardVerdict
+  permit: PermitVerdict
   /** What is wrong with the host's disks. */
   readonly room: { trouble: DiskTrouble | undefined } = { trouble: undefined }
   /** How far the wall clock of the agent was stepped. */
@@ -131,7 +131,7 @@ export class Rig {
     this.options = options
     this.host = new MemoryHost({ initial: oldSystem, ...(options.host === undefined ? {} : { script: options.host }) })
     this.lifeline = new MemoryGuard(this.host)
-    this.guard = options.guard ?? { _tag: "Holds" }
+    this.permit = options.permit ?? { _tag: "Holds" }
     this.probes = new MemoryProbes(options.checks ?? {}, options.probes)
   }
 
@@ -158,7 +158,7 @@ export class Rig {
       memoryActivator(this.host),
       memoryProbes(this.probes),
       DiskRoom.layerMemory(this.room),
-      SwitchGuard.layerOf(() => this.guard)
+      SwitchPermit.layerOf(() => this.permit)
     )
   }
 

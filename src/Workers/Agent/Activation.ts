@@ -22,7 +22,7 @@ import { Inbox } from "../../Agent/Inbox.ts"
 import { Intents } from "../../Agent/Intents.ts"
 import { Settings } from "../../Agent/Settings.ts"
 import { AgentState, currentEntry, entriesOf, type State } from "../../Agent/State.ts"
-import { SwitchGuard } from "../../Agent/SwitchGuard.ts"
+import { SwitchPermit } from "../../Agent/SwitchPermit.ts"
 import { DiskRoom, type DiskTrouble } from "../../Layers/Disk/DiskRoom.ts"
 import { Activator, type RealiseFailure, type SwitchId } from "../../Layers/Host/Activator.ts"
 import { Guard } from "../../Layers/Host/Guard.ts"
@@ -260,11 +260,11 @@ const leave = Effect.fnUntraced(function*(id: SwitchId, baseline?: Baseline) {
  * D14: the first run asks once more whether the manifest holds; a re-run goes on with the stored verdict (D11). While nobody
  * can say, it is asked again, until `until`, monotonic ms: an outage fails no rollout that could still go on.
  */
-const guarded = Effect.fnUntraced(function*(id: SwitchId, until: number) {
+const permitted = Effect.fnUntraced(function*(id: SwitchId, until: number) {
   if (id.run > 1) return undefined
-  const guard = yield* SwitchGuard
+  const permit = yield* SwitchPermit
   while (true) {
-    const verdict = yield* guard.check(id.rolloutId)
+    const verdict = yield* permit.check(id.rolloutId)
     if (verdict._tag === "Holds") return undefined
     if (verdict._tag === "Fails" || (yield* monotonicMs) >= until) return `${verdict.reason}: ${verdict.detail}`
     yield* log.warn("nobody can say whether the manifest still holds; asking again", {
@@ -331,7 +331,7 @@ const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
   if (noRoom !== undefined) return yield* fail(id, exitCodes.unrealised, noRoom)
   const trouble = yield* fetchClosure(closure, until)
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
-  const refusal = (yield* guarded(id, until)) ?? (yield* disksAllow(id, allowed, until))
+  const refusal = (yield* permitted(id, until)) ?? (yield* disksAllow(id, allowed, until))
   if (refusal !== undefined) return yield* fail(id, exitCodes.unrealised, refusal)
   const baseline = yield* baselineOf(id)
   const problem = yield* Effect.uninterruptibleMask((restore) =>

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
-import type { GuardVerdict } from "../../../src/Agent/SwitchGuard.ts"
+import type { PermitVerdict } from "../../../src/Agent/SwitchPermit.ts"
 import type { RealiseOutcome } from "../../../src/Layers/Host/Activator.ts"
 import type { ScriptedEnd } from "../../../src/Layers/Host/ActivatorMemory.ts"
 import { pass } from "../../../src/Layers/Host/Probes.ts"
@@ -180,7 +180,7 @@ describe("an activation", () => {
   })
 
   it.effect("does not start when the manifest no longer holds just before the switch", () => {
-    const rig = new Rig({ guard: { _tag: "Fails", reason: "superseded", detail: "stale" } })
+    const rig = new Rig({ permit: { _tag: "Fails", reason: "superseded", detail: "stale" } })
     return rig.live(Effect.gen(function*() {
       yield* offer(dispatch())
       yield* elapse(minute)
@@ -191,8 +191,8 @@ describe("an activation", () => {
   })
 
   it.effect("waits while nobody can say whether the manifest still holds, and fails without blame at the deadline", () => {
-    const unknown: GuardVerdict = { _tag: "Unknown", reason: "control-plane-unreachable", detail: "refused" }
-    const rig = new Rig({ guard: unknown, settings: { realiseDeadlineSecs: 120 } })
+    const unknown: PermitVerdict = { _tag: "Unknown", reason: "control-plane-unreachable", detail: "refused" }
+    const rig = new Rig({ permit: unknown, settings: { realiseDeadlineSecs: 120 } })
     return rig.live(Effect.gen(function*() {
       yield* offer(dispatch())
       yield* elapse(110 * second)
@@ -205,11 +205,11 @@ describe("an activation", () => {
   })
 
   it.effect("goes on as soon as the manifest is known to hold", () => {
-    const rig = new Rig({ guard: { _tag: "Unknown", reason: "control-plane-unreachable", detail: "refused" } })
+    const rig = new Rig({ permit: { _tag: "Unknown", reason: "control-plane-unreachable", detail: "refused" } })
     return rig.live(Effect.gen(function*() {
       yield* offer(dispatch())
       yield* elapse(minute)
-      rig.guard = { _tag: "Holds" }
+      rig.permit = { _tag: "Holds" }
       yield* elapse(3 * minute)
       assert.strictEqual((yield* recordOf(r1)).state, "Converged")
     }))

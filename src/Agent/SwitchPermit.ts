@@ -8,7 +8,7 @@ import type { Reason } from "../Schema/Reasons.ts"
 import { Artifacts } from "./Artifacts.ts"
 import { AgentState } from "./State.ts"
 
-export type GuardVerdict =
+export type PermitVerdict =
   | { readonly _tag: "Holds" }
   | { readonly _tag: "Fails"; readonly reason: Reason; readonly detail: string }
   /** The artifacts could not be had, which says nothing about them: ask again. */
@@ -21,28 +21,28 @@ const passing: ReadonlySet<Reason> = new Set<Reason>([
   "shutting-down"
 ])
 
-export class SwitchGuard extends Context.Service<SwitchGuard, {
-  readonly check: (rolloutId: string) => Effect.Effect<GuardVerdict>
-}>()("nixfleet/Agent/SwitchGuard") {
+export class SwitchPermit extends Context.Service<SwitchPermit, {
+  readonly check: (rolloutId: string) => Effect.Effect<PermitVerdict>
+}>()("nixfleet/Agent/SwitchPermit") {
   /** Asks the artifacts about the target of the record. */
-  static readonly layer: Layer.Layer<SwitchGuard, never, AgentState | Artifacts> = Layer.effect(
-    SwitchGuard,
+  static readonly layer: Layer.Layer<SwitchPermit, never, AgentState | Artifacts> = Layer.effect(
+    SwitchPermit,
     Effect.gen(function*() {
       const artifacts = yield* Artifacts
       const state = yield* AgentState
       const check = Effect.fnUntraced(function*(rolloutId: string) {
         const record = state.current().rollouts.get(rolloutId)?.record
         const refusal = record === undefined ? undefined : yield* artifacts.recheck(rolloutId, record.targetClosure)
-        const verdict: GuardVerdict = refusal === undefined
+        const verdict: PermitVerdict = refusal === undefined
           ? { _tag: "Holds" }
           : { _tag: passing.has(refusal.reason) ? "Unknown" : "Fails", ...refusal }
         return verdict
       })
-      return SwitchGuard.of({ check })
+      return SwitchPermit.of({ check })
     })
   )
 
   /** For tests: the verdict is read at each question and may change. */
-  static readonly layerOf = (verdict: () => GuardVerdict) =>
-    Layer.succeed(SwitchGuard, SwitchGuard.of({ check: () => Effect.sync(verdict) }))
+  static readonly layerOf = (verdict: () => PermitVerdict) =>
+    Layer.succeed(SwitchPermit, SwitchPermit.of({ check: () => Effect.sync(verdict) }))
 }
