@@ -3,8 +3,9 @@
  * because Node has no datagram sockets of the Unix family and the agent ships no native code. Does nothing when nobody
  * listens, which is the case outside of systemd.
  *
- * Failures: a notification that cannot be sent is logged and never harms the program; if the pulses stay away, the
- * service manager restarts it. The unit needs `NotifyAccess=all`, since the command is another process.
+ * Failures: a notification that cannot be sent is logged and never harms the program; a pulse is sent again soon, because a
+ * service manager that is busy for some seconds (it reloads its units in the middle of a switch) loses it. If the pulses
+ * stay away, the service manager restarts the program. The unit needs `NotifyAccess=all`, since the command is another process.
  */
 import { Clock, Context, Effect, Layer } from "effect"
 import { execFile } from "node:child_process"
@@ -18,7 +19,7 @@ export class SystemdNotify extends Context.Service<SystemdNotify, {
   readonly stopping: Effect.Effect<void>
   /**
    * The program lives. Synchronous and cheap, for the reducer's pulse: at most one command runs, and one is started at most
-   * every half of the service manager's limit.
+   * every half of the service manager's limit; after one that failed, every eighth.
    */
   readonly alive: () => void
 }>()("nixfleet/Layers/SystemdNotify") {
@@ -43,37 +44,45 @@ const fromSystemd = Effect.fnUntraced(function*(environment: Readonly<Record<str
   const clock = yield* Clock.Clock
   const runFork = Effect.runForkWith(yield* Effect.context())
 
-  const send = (assignment: string): Effect.Effect<void> =>
-    Effect.callback<void, Error>((resume) => {
+  /** Whether it was told. */
+  const send = (assignment: string): Effect.Effect<boolean> =>
+    Effect.callback<boolean, Error>((resume) => {
       const child = execFile(
         "systemd-notify",
         [`--pid=${process.pid}`, assignment],
         { timeout: commandLimitMs },
-        (error) => resume(error === null ? Effect.void : Effect.fail(error))
+        (error) => resume(error === null ? Effect.succeed(true) : Effect.fail(error))
       )
       return Effect.sync(() => {
         child.kill()
       })
     }).pipe(
       Effect.catch((error) =>
-        log.warn("the service manager could not be told", {
-          reason: "notify-failed",
-          detail: `${assignment}: ${error.message}`
-        })
+        Effect.as(
+          log.warn("the service manager could not be told", {
+            reason: "notify-failed",
+            detail: `${assignment}: ${error.message}`
+          }),
+          false
+        )
       )
     )
 
   const watchdogMs = Number(environment["WATCHDOG_USEC"] ?? 0) / 1000
-  const halfNanos = BigInt(Math.floor(watchdogMs * 500_000))
-  let lastPulse = clock.monotonicTimeNanosUnsafe() - halfNanos
+  const part = (of: number) => BigInt(Math.floor(watchdogMs * 1_000_000 / of))
+  let nextPulse = clock.monotonicTimeNanosUnsafe()
+  let sending = false
   const alive = () => {
     const now = clock.monotonicTimeNanosUnsafe()
-    if (!(watchdogMs > 0) || now - lastPulse < halfNanos) return
-    lastPulse = now
-    runFork(send("WATCHDOG=1"))
+    if (!(watchdogMs > 0) || sending || now < nextPulse) return
+    sending = true
+    runFork(Effect.map(send("WATCHDOG=1"), (told) => {
+      nextPulse = now + part(told ? 2 : 8)
+      sending = false
+    }))
   }
 
   const stopping = send("STOPPING=1")
   yield* Effect.addFinalizer(() => Effect.timeoutOption(stopping, stoppingLimitMs))
-  return SystemdNotify.of({ ready: send("READY=1"), stopping, alive })
+  return SystemdNotify.of({ ready: Effect.asVoid(send("READY=1")), stopping: Effect.asVoid(stopping), alive })
 })

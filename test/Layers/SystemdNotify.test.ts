@@ -59,6 +59,22 @@ describe("the service manager", () => {
       }).pipe(Effect.provide(SystemdNotify.layer({ NOTIFY_SOCKET: "/run/none", WATCHDOG_USEC: "1000000" })))
     }))
 
+  it.live("is told again soon of a pulse that it was not told", () =>
+    Effect.gen(function*() {
+      const failed = join(yield* temporaryDirectory, "failed")
+      const sent = yield* recordingCommand(`[ -e ${failed} ] || { : >${failed}; exit 1; }`)
+      yield* Effect.gen(function*() {
+        const { alive } = yield* SystemdNotify
+        const before = performance.now()
+        yield* waitFor(() => {
+          alive()
+          return sent().length > 0
+        })
+        // An eighth of the limit and not half of it.
+        assert.isBelow(performance.now() - before, 3000)
+      }).pipe(Effect.provide(SystemdNotify.layer({ NOTIFY_SOCKET: "/run/none", WATCHDOG_USEC: "8000000" })))
+    }))
+
   it.live("that is not there is not told, and a command that fails harms nobody", () =>
     Effect.gen(function*() {
       const sent = yield* recordingCommand()

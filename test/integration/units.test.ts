@@ -205,15 +205,37 @@ describe.skipIf(noMachines !== undefined)("under systemd", () => {
           ({ out }) => out.includes(" running "),
           20
         )
-        // It is started again when it is killed, and goes on.
+        // It is started again when it is killed, and goes on; it outlives a shutdown, which stops it, and the next boot
+        // starts what its target wants.
         yield* machine.must("systemctl kill --signal=KILL 'nixfleet-guard-*'")
+        const ofNextBoot = "ls /etc/systemd/system.control/multi-user.target.wants"
+        const guard = (yield* machine.must(ofNextBoot)).trim()
+        yield* machine.must(`systemctl stop ${guard} && systemctl daemon-reload && systemctl start ${guard}`)
         yield* shows("03", /Reverted.*guard/)
         const switches = (yield* machine.must("cat /root/switches")).trim().split("\n").map((path) =>
           path.split("/").at(-1)
         )
         assert.deepStrictEqual(switches, [good, bad, good])
+        assert.strictEqual(yield* machine.must(ofNextBoot), "")
         yield* becomes(machine, agent, "ActiveState", "active")
         yield* machine.must(`rm ${environment} && systemctl restart ${agent}`)
+      }))
+
+    test.effect("a switch that makes systemd reload, and is then killed, leaves a result", () =>
+      Effect.gen(function*() {
+        const { fleet, machine } = yield* Host
+        const killed = "systemctl daemon-reload && systemctl kill --signal=KILL nixfleet-switch"
+        const closure = yield* fleet.pack("r4", `echo "$NIXFLEET_CLOSURE" >>/root/killed && ${killed} && sleep 10`)
+        fleet.publish("04", { alpha: closure })
+        publish(machine, fleet)
+        yield* eventuallyIs(
+          "the way back",
+          machine.run(`${agent} status --config /etc/nixfleet/agent/agent.json`),
+          ({ out }) => /stable@04 .*Reverted/.test(out),
+          40
+        )
+        // Without a result it would have been begun again.
+        assert.strictEqual((yield* machine.must("cat /root/killed")).trim().split("\n").length, 1)
       }))
 
     test.effect("they keep their watchdog content, and one that hangs is started anew", () =>

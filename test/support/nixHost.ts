@@ -16,6 +16,13 @@ export type NixHost = Effect.Success<ReturnType<typeof makeNixMachine>>
 /** Where the files of a path are on a host. */
 export const placeOf = (host: NixHost, closure: string): string => join(host.config.nix.realStoreDir, closure)
 
-/** Realises with an agent of its own. */
+/** Realises with an agent of its own. With another Nix than this machine's, what it says is shown. */
 export const realiseOnNix = (host: NixHost, closure: string) =>
-  Effect.provide(Effect.flatMap(Activator, (activator) => activator.realise(closure)), host.layer)
+  Effect.flatMap(Activator, (activator) => activator.realise(closure)).pipe(
+    Effect.tap((outcome) =>
+      Effect.sync(() => {
+        if (process.env["NIXFLEET_TEST_NIX"] !== undefined) console.log(JSON.stringify(outcome))
+      })
+    ),
+    Effect.provide(host.layer)
+  )

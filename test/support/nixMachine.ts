@@ -15,6 +15,9 @@ import { temporaryDirectory } from "./directories.ts"
 
 const run = promisify(execFile)
 
+/** Where hosts find Nix: `NIXFLEET_TEST_NIX` names a directory with the programs of another version. */
+const searchPath = [process.env["NIXFLEET_TEST_NIX"], "/usr/bin:/bin"].filter((part) => part !== undefined).join(":")
+
 export interface NixMachineOptions {
   /** Whose key it trusts. */
   readonly builder: Builder
@@ -44,7 +47,7 @@ export const makeNixMachine = ({ builder, conf = [], environment = {}, over = {}
       NIX_REMOTE: `local?root=${root}`,
       NIX_CONF_DIR: join(root, "etc"),
       HOME: join(root, "home"),
-      PATH: "/usr/bin:/bin",
+      PATH: searchPath,
       ...environment
     }
     const config = NixActivator.nixActivatorConfig({

@@ -60,7 +60,8 @@ export class Guard extends Context.Service<Guard, {
 const startMs = 30_000
 /** Twice what the service manager waits before it starts a guard again that was killed. */
 const restartMs = 2_000
-const pollMs = 20
+/** A shell has written its number within some milliseconds, and a switch waits for it. */
+const pollMs = 4
 
 const encodeOrder = Schema.encodeSync(GuardOrderJson)
 const decodeOrder = Schema.decodeUnknownOption(GuardOrderJson)

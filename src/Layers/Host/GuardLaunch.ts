@@ -1,11 +1,8 @@
 /**
- * How the guard is started so that it outlives the agent: as a unit of its own under systemd, which starts it again when it is
- * killed; elsewhere in a session of its own.
+ * How the guard is started so that it outlives the agent: here in a session of its own; under systemd as a unit (`GuardUnit.ts`).
  */
-import { execFile, spawn } from "node:child_process"
+import { spawn } from "node:child_process"
 import { once } from "node:events"
-import { basename } from "node:path"
-import { promisify } from "node:util"
 import { errorText } from "./DurableFiles.ts"
 import { guardProgram } from "./GuardProgram.ts"
 import type { ProcessMark } from "./Processes.ts"
@@ -19,10 +16,9 @@ const markName = "NIXFLEET_GUARD"
 
 /** Its tools; a recovery brings its own environment. */
 const searchPath = "/run/current-system/sw/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-/** systemd-run answers when the unit runs. */
-const startMs = 30_000
 
-const environmentOf = (place: string) => ({ PATH: searchPath, [markName]: place })
+/** All of its environment. */
+export const environmentOf = (place: string) => ({ PATH: searchPath, [markName]: place })
 
 export const launchGuardInSession: GuardLauncher = async (place) => {
   const guard = spawn("/bin/sh", ["-c", guardProgram, "nixfleet-guard"], {
@@ -39,38 +35,3 @@ export const launchGuardInSession: GuardLauncher = async (place) => {
   guard.unref()
   return undefined
 }
-
-/** The program reaches the unit as a variable: `${NAME}` is one word, exactly as it is. */
-export const launchGuardUnit: GuardLauncher = async (place) => {
-  const environment = { ...environmentOf(place), NIXFLEET_GUARD_PROGRAM: guardProgram }
-  const args = [
-    `--unit=nixfleet-guard-${basename(place)}`,
-    "--collect",
-    "--quiet",
-    "--no-ask-password",
-    "--description=Takes this host back when nixfleet's agent is gone",
-    "--property=Type=exec",
-    "--property=Restart=on-failure",
-    "--property=RestartSec=1",
-    "--property=StartLimitIntervalSec=0",
-    "--property=OOMScoreAdjust=-900",
-    ...Object.entries(environment).map(([name, value]) => `--setenv=${name}=${value}`),
-    "--",
-    "/bin/sh",
-    "-c",
-    "${NIXFLEET_GUARD_PROGRAM}",
-    "nixfleet-guard"
-  ]
-  try {
-    await promisify(execFile)("systemd-run", args, { timeout: startMs })
-    return undefined
-  } catch (error) {
-    return `systemd-run: ${saidBy(error)}`
-  }
-}
-
-/** What the command said; the text of the error would repeat the whole program. */
-const saidBy = (error: unknown): string =>
-  error instanceof Error && "stderr" in error && typeof error.stderr === "string" && error.stderr.trim() !== ""
-    ? error.stderr.trim()
-    : errorText(error).split("\n")[0] ?? ""

@@ -14,7 +14,6 @@ const recoveryTries = 3600
 
 export const guardProgram = `
 cd "$NIXFLEET_GUARD" || exit 0
-unset NIXFLEET_GUARD_PROGRAM
 printf '%s\\n' "$$" >pid.new && mv -f pid.new pid || exit 1
 
 seen= left=0

@@ -4,7 +4,7 @@
  * is one that cannot bring the host anywhere.
  *
  * Failures: a guard that cannot be armed keeps a switch forward from starting; under a switch that runs it is told to the log and
- * tried again. One that fired for an activation that is over is told, and forgotten.
+ * tried again. One that fired for an activation that is over is told to the control plane, and forgotten.
  */
 import { Effect, Result } from "effect"
 import { guardWindowMs, lookEveryMs } from "../../Agent/Deadlines.ts"
@@ -62,18 +62,11 @@ const disarm = Effect.fnUntraced(function*(order: GuardOrder) {
   yield* guard.clear
 })
 
-/** What it did is the current record's own past, unless that says nothing of it. */
-const forget = Effect.fnUntraced(function*({ attempt, closure, rolloutId }: GuardOrder, state: State) {
-  const record = state.rollouts.get(rolloutId)?.record
-  const known = record?.attempt === attempt && (record.state === "Failed" || record.state === "Reverted")
-  if (!known) {
-    yield* log.warn("a guard fired for an activation that is over; nothing is resumed because of it", {
-      reason: "guard-stale",
-      rollout: rolloutId,
-      attempt,
-      closure
-    })
-  }
+/** What it did is the current record's own past, unless that says nothing of it; then the next heartbeat does. */
+const forget = Effect.fnUntraced(function*(order: GuardOrder, state: State) {
+  const record = state.rollouts.get(order.rolloutId)?.record
+  const known = record?.attempt === order.attempt && (record.state === "Failed" || record.state === "Reverted")
+  if (!known) yield* (yield* Inbox).ask({ _tag: "GuardWasStale", order })
   yield* (yield* Guard).clear
 })
 

@@ -1,6 +1,7 @@
 /** The guard of an activation, over a scripted host: when it is armed, what keeps it quiet, and what a fired one means. */
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
+import { heartbeatOf } from "../../../src/Agent/Report.ts"
 import { entriesOf } from "../../../src/Agent/State.ts"
 import type { SwitchId } from "../../../src/Layers/Host/Activator.ts"
 import { maxBoots } from "../../../src/Rollout/Owed.ts"
@@ -98,6 +99,7 @@ describe("the guard of an activation", () => {
       yield* elapse(minute)
       assert.deepStrictEqual(failureOf(yield* recordOf(r1)), ["Reverted", "guard-fired", true])
       assert.deepStrictEqual([rig.host.running, runsOf(rig), yield* guardOf(rig)], [oldSystem, andBack, "None"])
+      assert.strictEqual((yield* stateNow).rejections.size, 0, "its event tells it")
     }))
   })
 
@@ -171,6 +173,15 @@ describe("the guard of an activation", () => {
       const records = entriesOf(yield* stateNow).map(({ record }) => [record.rolloutId, record.state])
       assert.deepStrictEqual(records, [[r1, "Soaking"], [r2, "Converged"]])
       assert.strictEqual(yield* guardOf(rig), "None")
+      const told = heartbeatOf(yield* stateNow, {
+        at: 0,
+        uptimeSecs: 0,
+        version: "v",
+        boot: false,
+        peer: new Set(["journal"])
+      }).rejections
+      assert.deepStrictEqual(told?.map((one) => [one.rollout_id, one.reason]), [[r1, "guard-stale"]])
+      assert.include(told?.[0]?.detail, oldSystem)
     }))
   })
 

@@ -58,10 +58,18 @@ function keepHead(stream: Readable): () => string {
 }
 
 function keepTail(stream: Readable, onLine: (line: string) => void): () => string {
-  let tail = Buffer.alloc(0)
+  let latest: Array<Buffer> = []
+  let size = 0
   let rest = ""
+  const tail = () => Buffer.concat(latest).subarray(-stderrTailBytes)
   stream.on("data", (chunk: Buffer) => {
-    tail = Buffer.concat([tail, chunk]).subarray(-stderrTailBytes)
+    // Joined now and then: Nix writes each line of a long log by itself.
+    if (size > 4 * stderrTailBytes) {
+      latest = [tail()]
+      size = stderrTailBytes
+    }
+    latest.push(chunk)
+    size += chunk.length
     // Bytes as they are until a line is whole, so that no character is cut between two chunks.
     const lines = (rest + chunk.toString("latin1")).split("\n")
     rest = lines.pop() ?? ""
@@ -74,10 +82,11 @@ function keepTail(stream: Readable, onLine: (line: string) => void): () => strin
   stream.once("end", () => {
     if (rest !== "") onLine(decoded(rest))
   })
-  return () => tailText(tail, stderrTailBytes)
+  return () => tailText(tail(), stderrTailBytes)
 }
 
-const decoded = (line: string): string => Buffer.from(line, "latin1").toString("utf8")
+const decoded = (line: string): string =>
+  /[\u0080-\u00ff]/.test(line) ? Buffer.from(line, "latin1").toString("utf8") : line
 
 interface Running {
   readonly ended: Promise<CommandEnd>

@@ -29,6 +29,9 @@ const expectedResult = 106
 const informationLevel = 3
 
 const prefix = "@nix "
+/** Nine lines of ten, as Nix writes them: how far one activity is, and that one has ended. Others, and these in another form, are parsed. */
+const progressLine = /^@nix \{"action":"result","fields":\[(\d{1,15}),\d+,\d+,\d+\],"id":(\d{1,15}),"type":105\}$/
+const stopLine = /^@nix \{"action":"stop","id":\d+\}$/
 const escapes = /\u001b\[[0-9;]*[A-Za-z]/g
 
 const isObject = (value: unknown): value is Readonly<Record<string, unknown>> =>
@@ -71,6 +74,9 @@ export class NixLog {
   }
 
   push(line: string): void {
+    const progressed = progressLine.exec(line)
+    if (progressed !== null) return this.#progress(Number(progressed[2]), Number(progressed[1]))
+    if (stopLine.test(line)) return
     const entry = parsed(line)
     if (entry === undefined) return this.#say(0, line)
     const fields: ReadonlyArray<unknown> = Array.isArray(entry["fields"]) ? entry["fields"] : []
@@ -82,14 +88,16 @@ export class NixLog {
         if (entry["type"] === fileTransfer && !isDescription(fields[0])) this.#transfers.set(entry["id"], 0)
         return
       case "result":
-        if (entry["type"] === progressResult && this.#transfers.has(entry["id"])) {
-          this.#transfers.set(entry["id"], count(fields[0]))
-        }
+        if (entry["type"] === progressResult) this.#progress(entry["id"], count(fields[0]))
         if (entry["type"] === expectedResult && fields[0] === fileTransfer) {
           this.#expectedBytes = Math.max(this.#expectedBytes, count(fields[1]))
         }
         return
     }
+  }
+
+  #progress(id: unknown, done: number): void {
+    if (this.#transfers.has(id)) this.#transfers.set(id, done)
   }
 
   #say(level: number, text: string): void {

@@ -61,15 +61,19 @@ export class Realiser {
   readonly realise = (closure: string): Effect.Effect<RealiseOutcome> =>
     Effect.gen({ self: this }, function*() {
       const before = yield* this.#files(() => this.#roots.beginFetch(closure))
+      // As a rule it is there already; then it has been checked by the time Nix has said so.
+      const checking = yield* Effect.forkScoped(Effect.result(this.#damaged([this.#path(closure)])))
       const fetched = yield* this.#fetchSigned(closure)
       // What came now was checked as it came.
       if (before === "Unsure") yield* this.#verify(yield* this.#pathsOf(closure))
       else if (!fetched) {
-        yield* this.#verify([this.#path(closure)])
+        const checked = yield* Fiber.join(checking)
+        const isWhole = checked._tag === "Success" && checked.success.length === 0
+        if (!isWhole) yield* this.#verify([this.#path(closure)])
         yield* this.#files(() => this.#roots.endFetch(closure))
       }
       return ok
-    }).pipe(Effect.catch((failure) => Effect.succeed<RealiseOutcome>(failure)))
+    }).pipe(Effect.scoped, Effect.catch((failure) => Effect.succeed<RealiseOutcome>(failure)))
 
   /** The profile names the closure, and the disk holds both. */
   readonly settled = (closure: string): Effect.Effect<void> =>

@@ -22,7 +22,11 @@ const pollMs = 20
 
 const program = `exec >"$NIXFLEET_SWITCH.said"\n${supervisorProgram}`
 
-/** After the unit has ended, whatever ended it: a result for a switch that was claimed and has none. */
+/**
+ * After the unit has ended, whatever ended it: a result for a switch that was claimed and has none. It begins with the end of a
+ * line, for when the switch makes systemd reload: that puts a backslash before the `${` of a transient unit's command,
+ * which before a line's end means nothing.
+ */
 const afterProgram = `
 record=$NIXFLEET_SWITCH
 rm -f "$record.said"

@@ -221,9 +221,15 @@ describe("the log of Nix", () => {
     assert.isBelow(log.messages[0]!.text.length, 5000)
   })
 
-  it("counts the bytes of closures and not of their descriptions", () => {
+  const asNixWrites = (value: Readonly<Record<string, unknown>>) =>
+    JSON.stringify(Object.fromEntries(Object.entries(value).toSorted(([a], [b]) => a < b ? -1 : 1)))
+  const forms: ReadonlyArray<readonly [string, (value: Readonly<Record<string, unknown>>) => string]> = [
+    ["as Nix writes", asNixWrites],
+    ["in another form", (value) => JSON.stringify(value, undefined, 1).replaceAll("\n", "")]
+  ]
+  it.each(forms)("counts the bytes of closures and not of their descriptions, %s", (_, written) => {
     const log = new NixLog()
-    const push = (value: object) => log.push(`@nix ${JSON.stringify(value)}`)
+    const push = (value: Readonly<Record<string, unknown>>) => log.push(`@nix ${written(value)}`)
     assert.isUndefined(log.progress)
     push({ action: "start", id: 1, type: 101, fields: [narinfo] })
     push({ action: "result", id: 1, type: 105, fields: [519, 519, 0, 0] })

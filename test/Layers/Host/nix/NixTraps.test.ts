@@ -70,6 +70,19 @@ describe.skipIf(noNix !== undefined)("realising", () => {
       assert.deepStrictEqual(yield* activator.realise(closure), { _tag: "Ok" })
     }))
 
+  it.live("takes a closure from a cache in a directory, when it is new and when it is there", () =>
+    Effect.gen(function*() {
+      const host = yield* makeNixHost({ substituters: [`file://${lab().cache}`] })
+      const closure = yield* publishToy("local", "good")
+      yield* Effect.gen(function*() {
+        const activator = yield* Activator
+        for (const _ of ["new", "there"]) {
+          assert.deepStrictEqual(yield* activator.realise(closure), { _tag: "Ok" })
+          assert.isTrue(yield* isValidOn(host, closure))
+        }
+      }).pipe(Effect.provide(host.layer))
+    }))
+
   onHost("tells how many bytes of how many are there", ({ cache }) =>
     Effect.gen(function*() {
       const closure = yield* publishToy("large", "good", { payloadBytes: 3_000_000 })
