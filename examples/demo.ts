@@ -166,7 +166,10 @@ async function demo(): Promise<void> {
   })
 
   if (stay) {
-    await runOn(layout, closures, writeConnection(layout, port), [["0f3c9a02", "r2"], ["0f3c9a03", "r3"]])
+    await runOn(layout, closures, writeConnection(layout, port), [["0f3c9a03", "r3"], ["0f3c9a04", "r1"], [
+      "0f3c9a05",
+      "r2"
+    ]])
     return
   }
 

@@ -45,6 +45,7 @@ const controlPlane = (directory: string) =>
 
 const heartbeatOf = (host: string): HeartbeatReceived => ({
   _tag: "HeartbeatReceived",
+  issuedAt: 0,
   heartbeat: { hostname: host, at: Date.now(), journal_id: `journal-of-${host}`, digests: [] },
   capabilities: capable
 })

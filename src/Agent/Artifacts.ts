@@ -186,9 +186,10 @@ const make = Effect.gen(function*() {
     sustainedFailureMs: millis(settings.sustainedFailureSecs)
   })
 
-  /** Rejections that good artifacts do not answer: the dispatch itself was wrong. */
-  const aboutTheDispatch: ReadonlySet<string> = new Set<Refusal["reason"]>([
+  /** Rejections that good artifacts do not answer: the dispatch itself was wrong, or a guard fired. */
+  const notAboutArtifacts: ReadonlySet<string> = new Set<Refusal["reason"]>([
     "dispatch-other-host",
+    "guard-stale",
     "manifest-host-missing",
     "manifest-other-target",
     "superseded"
@@ -240,7 +241,7 @@ const make = Effect.gen(function*() {
   /** Otherwise the control plane would go on to pause a dispatch that can be taken again (D8). */
   const withdrawRejection = Effect.fnUntraced(function*(rolloutId: string) {
     const rejection = state.current().rejections.get(rolloutId)
-    if (rejection !== undefined && !aboutTheDispatch.has(rejection.reason)) {
+    if (rejection !== undefined && !notAboutArtifacts.has(rejection.reason)) {
       yield* inbox.ask({ _tag: "RejectionOver", rolloutId })
     }
   })

@@ -5,7 +5,7 @@
 import type { Decision, Now } from "../Reducer.ts"
 import { answered, unanswered } from "./Decide/Contact.ts"
 import { delivered, heartbeatAnswered } from "./Decide/Delivery.ts"
-import { activate, reject, rejectionOver, repeated } from "./Decide/Dispatch.ts"
+import { activate, guardWasStale, reject, rejectionOver, repeated } from "./Decide/Dispatch.ts"
 import { Draft } from "./Decide/Draft.ts"
 import type { Limits } from "./Decide/Limits.ts"
 import { probeSample, topologyDeclared } from "./Decide/Probes.ts"
@@ -52,6 +52,8 @@ function fold(draft: Draft, input: Input, limits: Limits): Answer {
       return reject(draft, input)
     case "RejectionOver":
       return rejectionOver(draft, input)
+    case "GuardWasStale":
+      return guardWasStale(draft, input)
     case "DispatchRepeated":
       return repeated(draft, input)
     case "HeartbeatAnswered":

@@ -9,7 +9,8 @@ import { bad, type Finding, good, writable } from "../Layers/Findings.ts"
 import type { Activator, HostReader } from "../Layers/Host/Activator.ts"
 import { defaultArchiveLimits } from "../Layers/Host/Archive.ts"
 import * as ArchiveActivator from "../Layers/Host/ArchiveActivator.ts"
-import { type GuardLauncher, launchGuardInSession, launchGuardUnit } from "../Layers/Host/GuardLaunch.ts"
+import { type GuardLauncher, launchGuardInSession } from "../Layers/Host/GuardLaunch.ts"
+import { launchGuardUnit } from "../Layers/Host/GuardUnit.ts"
 import * as NixActivator from "../Layers/Host/nix/NixActivator.ts"
 import { hostSystem, isSystemdHost, serviceLauncher } from "../Layers/Host/nix/System.ts"
 import { nixFindings } from "../Layers/Host/nix/Tools.ts"
@@ -78,7 +79,7 @@ const nixDriver = (config: AgentConfig, system: "nixos" | "darwin"): HostDriver 
 }
 
 /** Below the state directory: the guard of one host, whatever its driver. */
-export const guardDirectory = ({ stateDir }: AgentConfig): string => `${stateDir}/guard`
+export const guardDirectory = ({ stateDir }: Pick<AgentConfig, "stateDir">): string => `${stateDir}/guard`
 
 /** A unit where the agent is a service of systemd, whose end would take a mere session with it. */
 export const hostGuardLauncher = (): GuardLauncher =>

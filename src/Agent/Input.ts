@@ -6,6 +6,7 @@
  */
 import type { UnnumberedEvent } from "../Rollout/Host.ts"
 import type { Baseline } from "../Schema/AgentJournal.ts"
+import type { GuardOrder } from "../Schema/GuardOrder.ts"
 import type { ResolvedPolicy } from "../Schema/HostRecord.ts"
 import type { Reason } from "../Schema/Reasons.ts"
 import type { AgentEventKind, HostRolloutSnapshot, ProbeMode, ProbeStatus, ProbeSubResult } from "../Schema/Wire.ts"
@@ -125,6 +126,12 @@ export interface RejectedDispatch {
   readonly at: number
 }
 
+/** A guard fired for an activation that is over here: the host may run another closure than the record says (D10). */
+export interface GuardWasStale {
+  readonly _tag: "GuardWasStale"
+  readonly order: GuardOrder
+}
+
 /** What a rejection said against a rollout's artifacts holds no more: they verify now. The heartbeat drops it (D8). */
 export interface RejectionOver {
   readonly _tag: "RejectionOver"
@@ -177,6 +184,7 @@ export type Input =
   | Delivered
   | RejectedDispatch
   | RejectionOver
+  | GuardWasStale
   | DispatchRepeated
   | HeartbeatAnswered
   | HeartbeatFailed

@@ -1,9 +1,9 @@
 /**
  * What `nixfleet-control-plane check` looks at beyond the configuration itself: the trust file and its keys, the certificates,
- * the state directory, where releases come from; with `--deep` the journal from end to end, and that its records are what its
+ * who may use its secrets, the state directory, where releases come from; with `--deep` the journal from end to end, and that its records are what its
  * event log means (house rule 2). Also while the control plane runs; changes nothing.
  */
-import { Effect, FileSystem, Option, Result } from "effect"
+import { Effect, Result, Struct } from "effect"
 import { X509Certificate } from "node:crypto"
 import { type DatabaseReader, openReader } from "../Layers/Disk/DatabaseReader.ts"
 import { readSmallFile } from "../Layers/Disk/SmallFile.ts"
@@ -21,6 +21,7 @@ import {
 } from "../Layers/Findings.ts"
 import { ArtifactSource } from "../Layers/Net/ArtifactSource.ts"
 import { openTlsIdentity } from "../Layers/Net/TlsIdentity.ts"
+import { exposedSecrets } from "../Layers/SecretFiles.ts"
 import type { ControlPlaneConfig } from "../Schema/ControlPlaneConfig.ts"
 import type { Gathered } from "../Schema/Options.ts"
 import { disagreements } from "./Disagreements.ts"
@@ -49,20 +50,24 @@ const identity = Effect.fnUntraced(function*({ clientCa, tlsCert, tlsKey }: Cont
   ]
 })
 
-/** Permissions of group and others. */
-const foreign = 0o077
-
-/** The key of the authority signs whatever its reader likes. */
-const keyFile = Effect.fnUntraced(function*(file: string, at: string) {
-  const stat = yield* Effect.option((yield* FileSystem.FileSystem).stat(file))
-  return Option.isNone(stat) || (stat.value.mode & foreign) === 0
-    ? []
-    : [bad(at, `others may use the authority's key ${file}; run: chmod 0600 ${file}`)]
-})
+/** The files of secrets that others may use: with any of them the control plane does not start. */
+export const exposed = ({ config, sourceOf }: Gathered<ControlPlaneConfig>) => {
+  const secrets = {
+    tlsKey: "this server's private key",
+    issuanceCaKey: "the authority's private key",
+    releasesTokenFile: "the token for the releases"
+  } as const
+  return exposedSecrets(
+    Struct.keys(secrets).flatMap((option) => {
+      const file = config[option]
+      return file === undefined ? [] : [{ file, what: secrets[option], at: sourceOf(option) }]
+    })
+  )
+}
 
 /** The authority that issues certificates, and whether those who have one of its certificates will be let in. */
 const issuance = Effect.fnUntraced(function*(config: ControlPlaneConfig, where: Where) {
-  const { clientCa, issuanceCaCert, issuanceCaKey } = config
+  const { clientCa, issuanceCaCert } = config
   const key = signingKey(config)
   if (issuanceCaCert === undefined || key === undefined) {
     return [good(where("issuanceCaCert"), "no authority is given: hosts are neither enrolled nor renewed here")]
@@ -78,8 +83,7 @@ const issuance = Effect.fnUntraced(function*(config: ControlPlaneConfig, where: 
     isTrusted
       ? good(where("issuanceCaCert"), `${issuanceCaCert} issues certificates to hosts`)
       : bad(where("clientCa"), `${clientCa} does not have ${issuanceCaCert}: hosts that enroll here would be refused`),
-    yield* period(authority.toString(), where("issuanceCaCert")),
-    ...(issuanceCaKey === undefined ? [] : yield* keyFile(issuanceCaKey, where("issuanceCaKey")))
+    yield* period(authority.toString(), where("issuanceCaCert"))
   ]
 })
 
@@ -96,13 +100,14 @@ const releases = Effect.fnUntraced(function*(at: string) {
 })
 
 /** Everything that was looked at, in the order of this file. */
-export const check = Effect.fnUntraced(function*({ config, sourceOf }: Gathered<ControlPlaneConfig>) {
-  const where: Where = sourceOf
+export const check = Effect.fnUntraced(function*(gathered: Gathered<ControlPlaneConfig>) {
+  const { config, sourceOf: where } = gathered
   const findings: ReadonlyArray<Finding> = [
     good("configuration", `listens on ${config.listen}, hosts are agent-<host>.${config.agentCnSuffix}`),
     ...yield* trust(config.trustFile, where("trustFile")),
     ...yield* identity(config, where),
     ...yield* issuance(config, where),
+    ...yield* exposed(gathered),
     yield* writable(config.stateDir, where("stateDir")),
     yield* releases(where("releasesSource"))
   ]

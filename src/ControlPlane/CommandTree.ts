@@ -13,7 +13,7 @@ import { processEnvironment } from "../Layers/ProcessEnvironment.ts"
 import { configFileEnv, controlPlaneOptions, controlPlaneTable, crossCheck } from "../Schema/ControlPlaneConfig.ts"
 import { gatherOptions } from "../Schema/Options.ts"
 import { version } from "../Schema/Version.ts"
-import { check, deepCheck } from "./Check.ts"
+import { check, deepCheck, exposed } from "./Check.ts"
 import * as Program from "./Program.ts"
 
 /** A start that fails for one of these needs a person; the rest exits 1 and the service manager tries again. */
@@ -50,7 +50,10 @@ const serve = Command.make(
   "serve",
   flags,
   Effect.fnUntraced(function*(given) {
-    const { config } = yield* gather(given)
+    const gathered = yield* gather(given)
+    const exposures = yield* exposed(gathered)
+    if (exposures.length > 0) return yield* unusable(exposures.map(({ at, text }) => ({ at, message: text })))
+    const { config } = gathered
     const environment = processEnvironment()
     const started = logOf("cp_boot").info("the control plane starts", {
       version,

@@ -3,6 +3,7 @@
  * clocks are arguments. One file beside this one for each kind of input; `settle` plans what the batch touched.
  */
 import type { Change, Decision, Now } from "../Reducer.ts"
+import { decideAction, endInterventions } from "./decide/Actions.ts"
 import { decideArtifacts, refused } from "./decide/Artifacts.ts"
 import { decideParked, decideSweep, decideUnparked } from "./decide/Dispatch.ts"
 import { decideEvent } from "./decide/Events.ts"
@@ -50,10 +51,14 @@ function answerTo(draft: Draft, input: Input): Answer {
     case "Unparked":
       decideUnparked(draft, input)
       return done
+    case "ActionAsked":
+      return decideAction(draft, input)
     case "PlanTick":
+      endInterventions(draft)
       draft.ticked()
       return done
     case "LeaseSweep":
+      endInterventions(draft)
       decideSweep(draft)
       return done
   }

@@ -24,6 +24,10 @@ function durable(state: State): ReadonlyMap<string, unknown> {
   for (const [nonce, use] of sorted(used)) found.set(`the use of nonce ${nonce}`, use)
   for (const [host, certificates] of sorted(chains)) found.set(`the certificates of ${host}`, certificates)
   for (const one of state.quarantine) found.set(`the quarantine of ${one.closure} in ${one.channel}@${one.ref}`, one)
+  for (const [, one] of sorted(state.lifted)) {
+    found.set(`the lifted quarantine of ${one.closure} in ${one.channel}@${one.ref}`, one)
+  }
+  for (const [subject, one] of sorted(state.interventions)) found.set(`what holds ${subject}`, one)
   return found
 }
 

@@ -7,8 +7,9 @@ import type { Change } from "../Reducer.ts"
 import type { HostSeen, LogEntry, LogRow } from "../Schema/ControlPlaneJournal.ts"
 import type { LogFields, LogLevel, LogTarget, ReasonedFields } from "../Schema/Logs.ts"
 import { splitRolloutId } from "../Schema/Primitives.ts"
-import { wasDeaf } from "./decide/InFlight.ts"
+import { heartbeatsOfProof, wasDeaf } from "./decide/InFlight.ts"
 import { foldRow } from "./Fold.ts"
+import { quarantineKey } from "./fold/Quarantine.ts"
 import { waits } from "./fold/Records.ts"
 import { Touched } from "./fold/Touched.ts"
 import type { Action, VerifiedArtifacts } from "./Input.ts"
@@ -77,6 +78,28 @@ export class Draft {
     this.state = { ...this.state, parked: HashMap.remove(this.state.parked, host) }
   }
 
+  /** A host that polls has no dispatch in hand. */
+  polls(host: string): void {
+    const { heartbeatsSincePoll } = this.state
+    if (HashMap.has(heartbeatsSincePoll, host)) return
+    this.state = { ...this.state, heartbeatsSincePoll: HashMap.set(heartbeatsSincePoll, host, 0) }
+  }
+
+  /** What it did before says nothing about the dispatch that leaves now. */
+  offers(host: string): void {
+    const { heartbeatsSincePoll } = this.state
+    if (!HashMap.has(heartbeatsSincePoll, host)) return
+    this.state = { ...this.state, heartbeatsSincePoll: HashMap.remove(heartbeatsSincePoll, host) }
+  }
+
+  /** One more heartbeat; two are enough. */
+  beats(host: string): void {
+    const { heartbeatsSincePoll } = this.state
+    const count = at(heartbeatsSincePoll, host)
+    if (count === undefined || count >= heartbeatsOfProof) return
+    this.state = { ...this.state, heartbeatsSincePoll: HashMap.set(heartbeatsSincePoll, host, count + 1) }
+  }
+
   /** Why a host waits, or that it no longer does. Not durable: the log has each change. */
   judge(host: string, verdict: HostVerdict | undefined): void {
     const { verdicts } = this.state
@@ -92,11 +115,11 @@ export class Draft {
     const { queue, verdicts, waiting } = this.state
     const isOfChannel = (of: { readonly rolloutId: string } | undefined) =>
       of !== undefined && splitRolloutId(of.rolloutId).channel === channel
-    const left = HashSet.filter(
-      hosts,
-      (host) => isOfChannel(judged.get(host)) || isOfChannel(at(queue, host)) || isOfChannel(at(verdicts, host))
+    const idle = [...hosts].filter((host) =>
+      !isOfChannel(judged.get(host)) && !isOfChannel(at(queue, host)) && !isOfChannel(at(verdicts, host))
     )
-    if (HashSet.size(left) === HashSet.size(hosts)) return
+    if (idle.length === 0) return
+    const left = idle.reduce((some, host) => HashSet.remove(some, host), hosts)
     const next = HashSet.size(left) === 0 ? HashMap.remove(waiting, channel) : HashMap.set(waiting, channel, left)
     this.state = { ...this.state, waiting: next }
   }
@@ -185,8 +208,13 @@ export class Draft {
       const row = at(this.state.queue, host)
       writes.push(row === undefined ? { _tag: "DropDispatch", host } : { _tag: "PutDispatch", row })
     }
-    for (const quarantine of this.state.quarantine.slice(this.#before.quarantine.length)) {
-      writes.push({ _tag: "PutQuarantine", quarantine })
+    for (const key of this.#touched.quarantines) {
+      const lifted = at(this.state.lifted, key)
+      const quarantine = lifted ?? this.state.quarantine.find((one) => quarantineKey(one) === key)
+      if (quarantine !== undefined) writes.push({ _tag: "PutQuarantine", quarantine, lifted: lifted !== undefined })
+    }
+    for (const subject of this.#touched.interventions) {
+      writes.push({ _tag: "PutIntervention", subject, intervention: at(this.state.interventions, subject) })
     }
     for (const seen of this.#seen.values()) writes.push({ _tag: "PutSeen", seen })
     if (this.state.nextDelivery !== this.#before.nextDelivery) {

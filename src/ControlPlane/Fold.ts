@@ -7,6 +7,7 @@
  * of the program or of the file, so it throws `UnfoldableRow`.
  */
 import type { LogRow } from "../Schema/ControlPlaneJournal.ts"
+import { foldAction } from "./fold/Actions.ts"
 import { foldDispatchAction } from "./fold/Dispatches.ts"
 import { foldAgentEvent } from "./fold/Events.ts"
 import { foldIdentity } from "./fold/Identities.ts"
@@ -41,6 +42,8 @@ export function foldRow(state: State, row: LogRow, touched: Touched): State {
       return foldEffect(state, row, entry.payload, touched)
     case "identity":
       return foldIdentity(state, entry.payload, touched)
+    case "operator_action":
+      return foldAction(state, row, entry.payload, touched)
     case "gate_decision":
     case "verify_outcome":
       return state

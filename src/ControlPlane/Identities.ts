@@ -61,3 +61,22 @@ export function isRevoked(identities: Identities, host: string, issuedAt: Millis
   if (notBefore === undefined) return false
   return issuedAt < notBefore || (chainOf(identities, host, issuedAt)?.firstAt ?? issuedAt) < notBefore
 }
+
+/**
+ * The entry by which a host is kept out, as far as is known here: neither the certificate with which it was heard last nor one that it
+ * enrolled for counts. `heardWith`: when the former was issued.
+ */
+export function revocationOf(
+  identities: Identities,
+  host: string,
+  heardWith: Millis | undefined
+): RevocationsInForce["revocations"][number] | undefined {
+  const { chains, revocations } = identities
+  const notBefore = revocations === undefined ? undefined : at(revocations.entries, host)
+  if (revocations === undefined || notBefore === undefined) return undefined
+  const isBelieved = (at(chains, host) ?? []).some(({ firstAt }) => firstAt >= notBefore)
+    || (heardWith !== undefined && !isRevoked(identities, host, heardWith))
+  return isBelieved
+    ? undefined
+    : revocations.list.revocations.find((entry) => entry.hostname === host && entry.notBefore === notBefore)
+}

@@ -6,6 +6,8 @@ import { Context, Deferred, Effect } from "effect"
 import type * as Reducer from "../Reducer.ts"
 import type { Deadlines, Reply } from "./Deadlines.ts"
 import type {
+  ActionAnswer,
+  ActionAsked,
   Answer,
   CertificateIssued,
   EnrollmentAsked,
@@ -39,6 +41,8 @@ export class Inbox extends Context.Service<Inbox, {
   readonly heartbeat: (input: HeartbeatReceived) => Effect.Effect<HeartbeatAnswer | Busy>
   /** As `event`. */
   readonly issuance: (input: EnrollmentAsked | CertificateIssued) => Effect.Effect<IssuanceAnswer | Busy>
+  /** As `event`. */
+  readonly action: (input: ActionAsked) => Effect.Effect<ActionAnswer | Busy>
   /** Gives up at once when there is no room (`false`): parked polls, and inputs that the next one replaces. */
   readonly offer: (input: Input) => boolean
   /** For workers: waits for room, then for the commit. `false` when the program is stopping. */
@@ -69,9 +73,11 @@ export function overQueue(
     Effect.filterOrElse(answerTo(input), isOfHeartbeat, (answer) => mismatch(input, answer))
   const issuance = (input: EnrollmentAsked | CertificateIssued) =>
     Effect.filterOrElse(answerTo(input), isOfIssuance, (answer) => mismatch(input, answer))
+  const action = (input: ActionAsked) =>
+    Effect.filterOrElse(answerTo(input), isOfAction, (answer) => mismatch(input, answer))
   const submit = (input: Input) =>
     ask(input).pipe(Effect.as(true), Effect.catchTag("InboxClosed", () => Effect.succeed(false)))
-  return { event, heartbeat, issuance, offer: tryOffer, submit, ended }
+  return { event, heartbeat, issuance, action, offer: tryOffer, submit, ended }
 }
 
 type Either = Answer | Busy
@@ -82,6 +88,9 @@ const isOfHeartbeat = (answer: Either): answer is Of<"Heartbeat" | "Busy"> =>
 
 const isOfIssuance = (answer: Either): answer is Of<"Granted" | "Denied" | "Busy"> =>
   answer._tag === "Granted" || answer._tag === "Denied" || answer._tag === "Busy"
+
+const isOfAction = (answer: Either): answer is Of<"Taken" | "NotTaken" | "Busy"> =>
+  answer._tag === "Taken" || answer._tag === "NotTaken" || answer._tag === "Busy"
 
 function isOfEvent(answer: Answer | Busy): answer is EventAnswer | Busy {
   switch (answer._tag) {

@@ -7,6 +7,7 @@
 import type { BootstrapNonces, FleetResolved, Revocations, RolloutManifest } from "../Schema/Artifacts.ts"
 import type { Issued } from "../Schema/ControlPlaneJournal.ts"
 import type { TokenClaims } from "../Schema/Enrollment.ts"
+import type { ActionTaken, OperatorAction } from "../Schema/Interventions.ts"
 import type { LogMessage, LogTarget } from "../Schema/Logs.ts"
 import type { Millis } from "../Schema/Primitives.ts"
 import type { Reason } from "../Schema/Reasons.ts"
@@ -98,6 +99,8 @@ export interface HeartbeatReceived {
   readonly _tag: "HeartbeatReceived"
   readonly heartbeat: HeartbeatRequest
   readonly capabilities: Capabilities
+  /** Of the certificate. */
+  readonly issuedAt: Millis
 }
 
 /**
@@ -125,6 +128,13 @@ export interface Unparked {
   readonly waiterId: number
 }
 
+/** `POST /v1/operator/actions`, decoded; `actor` is the common name of the certificate. */
+export interface ActionAsked {
+  readonly _tag: "ActionAsked"
+  readonly action: OperatorAction
+  readonly actor: string
+}
+
 /** Safety net of the planner, and its kick: every channel is looked at again. */
 export interface PlanTick {
   readonly _tag: "PlanTick"
@@ -146,6 +156,7 @@ export type Input =
   | HeartbeatReceived
   | Parked
   | Unparked
+  | ActionAsked
   | PlanTick
   | LeaseSweep
 
@@ -174,7 +185,17 @@ export type IssuanceAnswer =
   | { readonly _tag: "Granted" }
   | { readonly _tag: "Denied"; readonly reason: Reason; readonly detail: string }
 
-export type Answer = EventAnswer | HeartbeatAnswer | IssuanceAnswer | { readonly _tag: "Done" }
+/** What an operator's action did, durable; or why it was not done: no such thing, not in this state, a time that cannot be. */
+export type ActionAnswer =
+  | { readonly _tag: "Taken"; readonly taken: ActionTaken }
+  | {
+    readonly _tag: "NotTaken"
+    readonly because: "unknown" | "not-now" | "impossible"
+    readonly reason: Reason
+    readonly detail: string
+  }
+
+export type Answer = EventAnswer | HeartbeatAnswer | IssuanceAnswer | ActionAnswer | { readonly _tag: "Done" }
 
 /**
  * How a parked poll ends. `Dispatch` 200; `Nothing` (time over, or a newer poll of this host) 204; `Revoked` 401; `Draining`

@@ -10,6 +10,7 @@ import { Context, Effect, Layer, Schema } from "effect"
 import { Database, type DatabaseError, type Row, type Sql } from "../Layers/Disk/Database.ts"
 import { Ids } from "../Layers/Ids.ts"
 import type { LogRow } from "../Schema/ControlPlaneJournal.ts"
+import { type ActionsResponse, recentActionsLimit } from "../Schema/Interventions.ts"
 import { EventKind, eventsPageLimit, type RolloutEvents } from "../Schema/OperatorViews.ts"
 import { formatTimestamp } from "../Schema/Primitives.ts"
 import * as Codec from "./journal/Codec.ts"
@@ -51,6 +52,8 @@ export class Journal extends Context.Service<Journal, {
   readonly commit: (writes: ReadonlyArray<Write>) => void
   /** The event log of a rollout, for operators; a rollout that nobody ever named has no events. */
   readonly eventLog: (page: LogPage) => Effect.Effect<RolloutEvents, JournalUnusable>
+  /** What operators did last, newest first; at most `recentActionsLimit`. */
+  readonly recentActions: Effect.Effect<ActionsResponse["recent"], JournalUnusable>
   readonly usage: Effect.Effect<JournalUsage, JournalUnusable>
   /** All rows in the order of their writing: for tests and the deep check. */
   readonly rows: Effect.Effect<ReadonlyArray<LogRow>, JournalUnusable>
@@ -77,6 +80,7 @@ export class Journal extends Context.Service<Journal, {
           initial,
           commit,
           eventLog: (page) => readable(database, () => readPage(database.sql, databaseId, page)),
+          recentActions: readable(database, () => readActions(database.sql)),
           usage: readable(database, () => readUsage(database.sql)),
           rows: readable(database, () => allRows(database.sql))
         })
@@ -158,6 +162,16 @@ function readUsage(sql: Sql): JournalUsage {
   const rows = sql.get("SELECT seq FROM sqlite_sequence WHERE name = 'event_log'")?.["seq"]
   const pages = sql.get("SELECT page_count * page_size AS bytes FROM pragma_page_count(), pragma_page_size()")
   return { rows: Number(rows ?? 0), bytes: Number(pages?.["bytes"] ?? 0) }
+}
+
+function readActions(sql: Sql): ActionsResponse["recent"] {
+  return sql.all(
+    "SELECT ts, payload FROM event_log WHERE kind = 'operator_action' ORDER BY seq DESC LIMIT ?",
+    recentActionsLimit
+  ).map((row) => {
+    const { action, ...rest } = Codec.decodeRecordedAction(row["payload"])
+    return { action, actor: rest.by === "operator" ? rest.actor : null, at: Number(row["ts"]) }
+  })
 }
 
 /** An agent's event as it came, with the name of its refusal beside it when it was refused. */

@@ -82,6 +82,12 @@ export function makeMetrics(clock: Clock.Clock) {
     "request",
     ["enroll", "renew"]
   )
+  const actions = registry.counters<string>(
+    "nixfleet_operator_actions_total",
+    "What operators did, and what ended by itself, by action.",
+    "action",
+    []
+  )
   const leases = registry.counters(
     "nixfleet_dispatches_total",
     "Dispatches handed to a poll, and those that came back without an acknowledgement.",
@@ -117,6 +123,7 @@ export function makeMetrics(clock: Clock.Clock) {
 
   const countRow = ({ entry }: LogRow): void => {
     if (entry.kind === "gate_decision") gates(entry.payload.gate)
+    else if (entry.kind === "operator_action") actions(entry.payload.action.action)
     else if (entry.kind === "verify_outcome") artifacts(entry.payload.outcome)
     else if (entry.kind === "identity") {
       if (entry.payload.fact === "CertificateIssued") certificates(entry.payload.issued.by.request)

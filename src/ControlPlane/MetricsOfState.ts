@@ -2,7 +2,7 @@
  * What is true of the fleet and of this process at the moment of a scrape: read from one published state in one pass, so a
  * scrape costs O(hosts + rollouts) and the reducer nothing. Pure: time and everything measured are arguments.
  *
- * Labels are channels, states and gates: their number does not grow with the fleet or with time. How long hosts are silent
+ * Labels are channels, states, gates and actions: their number does not grow with the fleet or with time. How long hosts are silent
  * is told as how many are silent for longer than some times, and by the longest silence of a channel; which ones they are
  * is what `nixfleet status` shows.
  */
@@ -181,6 +181,12 @@ function writeRollouts(registry: Registry, state: State): void {
     "Releases in quarantine: channel, ref and closure.",
     state.quarantine.length
   )
+  const held = countBy(HashMap.values(state.interventions), ({ action }) => action.action)
+  for (const action of ["PauseRollout", "HoldHost", "Freeze"]) {
+    registry.gauge("nixfleet_interventions", "What operators hold at present, by how.", held.get(action) ?? 0, {
+      action
+    })
+  }
 }
 
 function writeProgram(registry: Registry, state: State, { inboxDepth, journal, version }: Measured): void {

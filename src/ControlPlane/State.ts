@@ -19,6 +19,7 @@ import type {
   RolloutPlan
 } from "../Schema/ControlPlaneJournal.ts"
 import type { HostRecord, RolloutRecord } from "../Schema/HostRecord.ts"
+import type { Intervention } from "../Schema/Interventions.ts"
 import type { Millis } from "../Schema/Primitives.ts"
 import { type Identities, noIdentities } from "./Identities.ts"
 import type { Capabilities, VerifiedArtifacts } from "./Input.ts"
@@ -152,6 +153,10 @@ export interface State {
   readonly parked: HashMap.HashMap<string, Waiter>
   /** In order of their recording. */
   readonly quarantine: ReadonlyArray<Quarantine>
+  /** By `quarantineKey`: what an operator lifted. A digest that tells of the same failure again does not put it back. */
+  readonly lifted: HashMap.HashMap<string, Quarantine>
+  /** By subject (`subjectOf`): what operators hold back. */
+  readonly interventions: HashMap.HashMap<string, Intervention>
   /** By host: why it waits. Not durable; each change is logged. */
   readonly verdicts: HashMap.HashMap<string, HostVerdict>
   /**
@@ -159,6 +164,11 @@ export interface State {
    * channel's last plan. A plan asks here, so that it costs what its own channels hold and not the fleet. Not durable.
    */
   readonly waiting: HashMap.HashMap<string, HashSet.HashSet<string>>
+  /**
+   * By host that has polled since its last lease: the heartbeats since then. An agent polls again when it has no dispatch in hand
+   * any more; the second heartbeat after that was composed later, and knows what it took. Not durable.
+   */
+  readonly heartbeatsSincePoll: HashMap.HashMap<string, number>
   /** By host: the latest gap, to bound how often it is answered. Not durable. */
   readonly gaps: HashMap.HashMap<string, GapAnswers>
   /** By host: refused events of the present hour, to bound how many are written down. Not durable. */
@@ -186,8 +196,11 @@ export function emptyState(databaseId: string, limits: Limits = defaultLimits): 
     queue: HashMap.empty(),
     parked: HashMap.empty(),
     quarantine: [],
+    lifted: HashMap.empty(),
+    interventions: HashMap.empty(),
     verdicts: HashMap.empty(),
     waiting: HashMap.empty(),
+    heartbeatsSincePoll: HashMap.empty(),
     gaps: HashMap.empty(),
     audits: HashMap.empty(),
     missing: HashMap.empty(),
@@ -206,11 +219,11 @@ export function currentRolloutOf(state: State, host: string): string | undefined
   return at(state.hosts, host)?.rollouts[0]
 }
 
-/** Hosts of `waiting`, ascending. */
+/** Hosts of `waiting`, each once; in no order, for a pass asks for all of them and acts on few. */
 export function waitingIn(state: State, channels: ReadonlyArray<string>): ReadonlyArray<string> {
   const hosts = new Set<string>()
   for (const channel of channels) for (const host of at(state.waiting, channel) ?? []) hosts.add(host)
-  return [...hosts].toSorted()
+  return [...hosts]
 }
 
 /** What the fleet in force says about a host. Names come from the wire: only own properties count. */
@@ -222,11 +235,6 @@ export function declaredHost(state: State, host: string): FleetHost | undefined 
 /** A host's place in a rollout; only own properties count. */
 export function plannedHost(plan: RolloutPlan, host: string): PlannedHost | undefined {
   return Object.hasOwn(plan.hosts, host) ? plan.hosts[host] : undefined
-}
-
-/** Ready once a unit of signed artifacts is verified (control-plane.md §2.1). */
-export function isReady(state: State): boolean {
-  return state.artifacts !== undefined
 }
 
 /** The published state. `current` is synchronous and always a state whose commit is done. */

@@ -11,30 +11,38 @@ import type {
   RolloutHosts,
   RolloutLifecycle,
   RolloutList,
-  TerminalState,
-  WaitsFor
+  TerminalState
 } from "../Schema/OperatorViews.ts"
-import { formatTimestamp } from "../Schema/Primitives.ts"
+import { formatTimestamp, type Millis } from "../Schema/Primitives.ts"
 import type { Fetching } from "../Schema/Wire.ts"
 import { effectiveRecord } from "./Effective.ts"
+import { revocationOf } from "./Identities.ts"
+import { Outlook } from "./Outlook.ts"
 import {
   at,
   currentRolloutOf,
   declaredHost,
   type HostInRollout,
-  type HostVerdict,
   plannedHost,
   type RolloutEntry,
   sorted,
   type State
 } from "./State.ts"
+import { waitOf } from "./Why.ts"
+import { memberOf, membershipOf } from "./WhyAnswer.ts"
+
+export { why } from "./Why.ts"
 
 /** One entry a host: every host of the fleet in force, and every other one that still has a live record; or one of them. */
-export function hosts(state: State, only?: string): HostsResponse {
+export function hosts(state: State, now: Millis, only?: string): HostsResponse {
+  const outlook = new Outlook(state, now, only === undefined ? channelsOf(state) : [])
   const quarantined = new Set(state.quarantine.map(({ closure }) => closure))
   const names = only === undefined ? namesOf(state) : isShown(state, only) ? [only] : []
-  return { hosts: names.map((host) => hostStatus(state, host, quarantined)) }
+  return { hosts: names.map((host) => hostStatus(outlook, host, quarantined)) }
 }
+
+/** Those that something can be rolled out on: of all hosts they are looked at once. */
+const channelsOf = ({ manifests }: State): ReadonlyArray<string> => [...manifests.keys()].toSorted()
 
 const isShown = (state: State, host: string): boolean =>
   declaredHost(state, host) !== undefined || currentRolloutOf(state, host) !== undefined
@@ -45,27 +53,11 @@ function namesOf(state: State): ReadonlyArray<string> {
   return [...new Set([...declared, ...known])].toSorted()
 }
 
-interface Membership {
-  readonly rolloutId: string
-  readonly rollout: RolloutEntry
-  readonly entry: HostInRollout
-  readonly record: HostRecord
-}
-
-/** The host in its newest rollout. */
-function membershipOf(state: State, host: string): Membership | undefined {
-  const rolloutId = currentRolloutOf(state, host)
-  const rollout = rolloutId === undefined ? undefined : at(state.rollouts, rolloutId)
-  const entry = rollout === undefined ? undefined : at(rollout.hosts, host)
-  return rolloutId === undefined || rollout === undefined || entry === undefined
-    ? undefined
-    : { rolloutId, rollout, entry, record: effectiveRecord(entry, rollout.plan) }
-}
-
-function hostStatus(state: State, host: string, quarantined: ReadonlySet<string>): HostStatusEntry {
+function hostStatus(outlook: Outlook, host: string, quarantined: ReadonlySet<string>): HostStatusEntry {
+  const { state } = outlook
   const declared = declaredHost(state, host)
   const seen = at(state.hosts, host)?.seen
-  const membership = membershipOf(state, host)
+  const membership = memberOf(state, currentRolloutOf(state, host), host)
   const record = membership?.record
   const closure = declared?.closureHash ?? null
   return {
@@ -89,7 +81,7 @@ function hostStatus(state: State, host: string, quarantined: ReadonlySet<string>
     wave: (membership === undefined ? undefined : plannedHost(membership.rollout.plan, host)?.wave) ?? null,
     attempt: record?.attempt ?? null,
     soakDueAt: record?.state === "Soaking" ? record.soakDueAt : null,
-    waitsFor: waitsFor(at(state.verdicts, host)) ?? null,
+    waitsFor: waitOf(outlook, host) ?? null,
     agentVersion: seen?.agentVersion ?? null,
     pendingEvents: seen?.pendingEvents ?? null,
     parkedEvents: seen?.parkedEvents ?? null,
@@ -101,8 +93,16 @@ function hostStatus(state: State, host: string, quarantined: ReadonlySet<string>
     })),
     held: seen?.held ?? null,
     fetching: fetching(seen?.fetching),
-    diverged: membership?.entry.record.diverged === true
+    diverged: membership?.entry.record.diverged === true,
+    revoked: revoked(state, host, seen?.issuedAt)
   }
+}
+
+function revoked({ identities }: State, host: string, heardWith: Millis | undefined): HostStatusEntry["revoked"] {
+  const entry = revocationOf(identities, host, heardWith)
+  return entry === undefined
+    ? null
+    : { notBefore: entry.notBefore, reason: entry.reason ?? null, revokedBy: entry.revokedBy ?? null }
 }
 
 function fetching(said: Fetching | undefined): HostStatusEntry["fetching"] {
@@ -125,12 +125,6 @@ function isUnderWay({ closedAt, state }: HostRecord): boolean {
 function failingProbes(record: HostRecord | undefined): number {
   if (record === undefined || !("probes" in record)) return 0
   return Object.values(record.probes).filter(({ mode, status }) => mode === "enforce" && status === "fail").length
-}
-
-function waitsFor(verdict: HostVerdict | undefined): WaitsFor | undefined {
-  if (verdict === undefined) return undefined
-  const { because, clearedBy, earliestAt, gate } = verdict
-  return { gate, because, clearedBy, earliestAt: earliestAt ?? null }
 }
 
 /** Rollouts that are neither superseded, pruned nor terminal; newest first. */
@@ -166,24 +160,24 @@ export function lifecycle(state: State, rolloutId: string): RolloutLifecycle | u
 }
 
 /** Ascending by wave, then host; or one of them. */
-export function rolloutHosts(state: State, rolloutId: string, only?: string): RolloutHosts | undefined {
+export function rolloutHosts(state: State, now: Millis, rolloutId: string, only?: string): RolloutHosts | undefined {
   const rollout = at(state.rollouts, rolloutId)
   if (rollout === undefined) return undefined
+  const outlook = new Outlook(state, now)
   const waveOf = (host: string) => plannedHost(rollout.plan, host)?.wave ?? 0
   const asked = only === undefined ? rollout.hosts : HashMap.filter(rollout.hosts, (_, host) => host === only)
   const rows = sorted(asked).toSorted(([a], [b]) => waveOf(a) - waveOf(b))
-  return { rollout_id: rolloutId, hosts: rows.map(([host, entry]) => rolloutHost(state, rollout, host, entry)) }
+  return { rollout_id: rolloutId, hosts: rows.map(([host, entry]) => rolloutHost(outlook, rollout, host, entry)) }
 }
 
 function rolloutHost(
-  state: State,
+  outlook: Outlook,
   { plan, record: { channel: name, rolloutId, targetRef } }: RolloutEntry,
   host: string,
   entry: HostInRollout
 ): RolloutHosts["hosts"][number] {
   const record = effectiveRecord(entry, plan)
-  const verdict = at(state.verdicts, host)
-  const waits = verdict?.rolloutId === rolloutId ? waitsFor(verdict) : undefined
+  const waits = membershipOf(outlook.state, host)?.rolloutId === rolloutId ? waitOf(outlook, host) : undefined
   return {
     host,
     channel: name,

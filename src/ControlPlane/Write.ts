@@ -13,6 +13,7 @@ import type {
   RolloutPlan
 } from "../Schema/ControlPlaneJournal.ts"
 import type { HostRecord, RolloutRecord } from "../Schema/HostRecord.ts"
+import type { Intervention } from "../Schema/Interventions.ts"
 
 export type Write =
   | { readonly _tag: "AppendLog"; readonly row: LogRow }
@@ -35,7 +36,10 @@ export type Write =
   }
   | { readonly _tag: "PutDispatch"; readonly row: DispatchRow }
   | { readonly _tag: "DropDispatch"; readonly host: string }
-  | { readonly _tag: "PutQuarantine"; readonly quarantine: Quarantine }
+  /** `lifted`: an operator took it out of force; it stays on record. */
+  | { readonly _tag: "PutQuarantine"; readonly quarantine: Quarantine; readonly lifted: boolean }
+  /** Without one: nothing holds the subject any more. */
+  | { readonly _tag: "PutIntervention"; readonly subject: string; readonly intervention: Intervention | undefined }
   | { readonly _tag: "PutSeen"; readonly seen: HostSeen }
   | { readonly _tag: "PutNextDelivery"; readonly nextDelivery: number }
   | { readonly _tag: "PutRevocations"; readonly list: RevocationsInForce }

@@ -8,6 +8,7 @@ import { readConfigFile } from "../Layers/ConfigFile.ts"
 import { Exchange } from "../Layers/Net/Exchange.ts"
 import * as TlsClient from "../Layers/Net/TlsClient.ts"
 import { configFileEnv, connectionOptions, connectionTable, defaultConfigFile } from "../Schema/ConnectionConfig.ts"
+import { ActionRefused } from "../Schema/Interventions.ts"
 import { gatherOptions } from "../Schema/Options.ts"
 import { protocolHeader, protocolVersion } from "../Schema/Wire.ts"
 import { Environment } from "./Environment.ts"
@@ -40,10 +41,24 @@ export const connect = (flags: ConnectionFlags) =>
         ))
   )
 
+/** Whether a control plane was named anywhere; that it was named rightly is for `connect`. */
+export const isConfigured = Effect.fnUntraced(function*(flags: ConnectionFlags) {
+  const environment = yield* Environment
+  const isGiven = Object.values(flags.connection).some(Option.isSome) ||
+    Object.values(connectionOptions).some(({ env }) => environment[env] !== undefined)
+  return isGiven || (yield* configFile(flags, environment)) !== undefined
+})
+
+const configFile = Effect.fnUntraced(
+  function*(flags: ConnectionFlags, environment: Readonly<Record<string, string | undefined>>) {
+    const named = Option.getOrUndefined(flags.config) ?? environment[configFileEnv]
+    return named ?? (yield* existingDefault(environment))
+  }
+)
+
 const gatherConnection = Effect.fnUntraced(function*(flags: ConnectionFlags) {
   const environment = yield* Environment
-  const named = Option.getOrUndefined(flags.config) ?? environment[configFileEnv]
-  const file = named ?? (yield* existingDefault(environment))
+  const file = yield* configFile(flags, environment)
   const gathered = gatherOptions(connectionTable, {
     flags: givenFlags(flags.connection),
     environment,
@@ -76,8 +91,14 @@ function kindOf(status: number): NoView["kind"] {
   return unavailable.has(status) ? "unavailable" : status === 404 ? "absent" : "refused"
 }
 
+/** With these an action is answered with a sentence for whoever asked. */
+const answersAction: ReadonlySet<number> = new Set([404, 409, 422])
+const decodeSentence = Schema.decodeUnknownOption(Schema.fromJsonString(ActionRefused))
+
 /** What the control plane answers to a request that it does not serve. */
 function refusal(path: string, status: number, body: string): string {
+  const sentence = answersAction.has(status) ? decodeSentence(body) : Option.none()
+  if (Option.isSome(sentence)) return printable(`${sentence.value.error} (${sentence.value.reason})`)
   const said = body.trim() === "" ? "" : `: ${printable(body.trim().slice(0, shownLength))}`
   switch (status) {
     case 401:
@@ -92,20 +113,33 @@ function refusal(path: string, status: number, body: string): string {
   }
 }
 
-/** One view, decoded, and its JSON as the control plane wrote it. */
-export const requestView = Effect.fnUntraced(
-  function*<S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S) {
-    const { send } = yield* Exchange
-    const headers = { accept: "application/json", [protocolHeader]: protocolVersion }
-    const response = yield* send({ method: "GET", path, headers, body: new Uint8Array() }, requestOptions).pipe(
-      Effect.mapError(({ kind, message }) =>
-        new NoView({ kind: kind === "tls" || kind === "tooLarge" ? "refused" : "unavailable", message })
-      )
-    )
-    const body = Buffer.from(response.body).toString("utf8")
-    if (response.status !== 200) {
-      return yield* new NoView({ kind: kindOf(response.status), message: refusal(path, response.status, body) })
+/** What the control plane answers, as it wrote it. With a body, something is asked to be done. */
+const requestText = Effect.fnUntraced(function*(path: string, asked?: Schema.Json) {
+  const { send } = yield* Exchange
+  const headers = { accept: "application/json", [protocolHeader]: protocolVersion }
+  const request = asked === undefined
+    ? { method: "GET" as const, path, headers, body: new Uint8Array() }
+    : {
+      method: "POST" as const,
+      path,
+      headers: { ...headers, "content-type": "application/json" },
+      body: Buffer.from(JSON.stringify(asked))
     }
+  const response = yield* send(request, requestOptions).pipe(
+    Effect.mapError(({ kind, message }) =>
+      new NoView({ kind: kind === "tls" || kind === "tooLarge" ? "refused" : "unavailable", message })
+    )
+  )
+  const body = Buffer.from(response.body).toString("utf8")
+  return response.status === 200
+    ? body
+    : yield* new NoView({ kind: kindOf(response.status), message: refusal(path, response.status, body) })
+})
+
+/** One view, or the answer to what was asked, decoded, and its JSON as the control plane wrote it. */
+export const requestView = Effect.fnUntraced(
+  function*<S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S, asked?: Schema.Json) {
+    const body = yield* requestText(path, asked)
     const json = Schema.decodeUnknownResult(Schema.fromJsonString(Schema.Json))(body)
     if (Result.isFailure(json)) return yield* malformed(path, "the answer is not JSON")
     const view = Schema.decodeUnknownResult(schema)(json.success)
@@ -120,5 +154,8 @@ export const malformed = (path: string, problem: string) =>
   new NoView({ kind: "refused", message: `${path}: ${problem}` })
 
 /** For commands that ask once. */
-export const readView = <S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S) =>
-  Effect.mapError(requestView(path, schema), ({ message }) => failed(message))
+export const readView = <S extends Schema.ConstraintDecoder<unknown>>(path: string, schema: S, asked?: Schema.Json) =>
+  Effect.mapError(requestView(path, schema, asked), ({ message }) => failed(message))
+
+/** The same for what is no view but lines. */
+export const readText = (path: string) => Effect.mapError(requestText(path), ({ message }) => failed(message))

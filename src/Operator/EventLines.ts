@@ -10,10 +10,14 @@ const shownLength = 200
 
 /** The named member as text, if the payload has it: payloads are whatever agents sent. */
 function member(payload: unknown, name: string): string | undefined {
-  if (typeof payload !== "object" || payload === null) return undefined
-  const found: unknown = Object.getOwnPropertyDescriptor(payload, name)?.value
+  const found = property(payload, name)
   return typeof found === "string" || typeof found === "number" ? String(found) : undefined
 }
+
+const property = (payload: unknown, name: string): unknown =>
+  typeof payload !== "object" || payload === null
+    ? undefined
+    : Object.getOwnPropertyDescriptor(payload, name)?.value
 
 /** Members that tell the most, for each kind of row, in the order in which they are shown. */
 function happening({ kind, payload }: EventRow): ReadonlyArray<string | undefined> {
@@ -30,6 +34,10 @@ function happening({ kind, payload }: EventRow): ReadonlyArray<string | undefine
       return [of("effect"), of("because")]
     case "gate_decision":
       return [of("gate"), of("because")]
+    case "operator_action": {
+      const action = property(payload, "action")
+      return [member(action, "action"), of("actor") ?? "by itself", member(action, "reason")]
+    }
     case "verify_outcome":
     case "manifest_poll":
       return [of("artifact"), of("outcome"), of("reason")]

@@ -3,7 +3,7 @@
  *
  * - 1: what was asked for was refused or did not work; nothing is known about the fleet
  * - 2: the fleet, or the rollout, has not converged yet (only where it is asked: `status --exit-code`, `rollout wait`, `--follow`)
- * - 3: it ended otherwise, and does not converge without a person
+ * - 3: it ended otherwise, and does not converge without a person; for `plan`: there are conflicts
  * - 64: the command line is wrong (also the parser's own errors)
  * - 78: a file that a person writes is wrong: declaration, trust, key, connection
  */

@@ -1,26 +1,34 @@
 /** The tree of the `nixfleet` command: one file a subcommand, in `commands/`. */
 import { Command } from "effect/cli"
+import { actions } from "./commands/Actions.ts"
 import { caInit } from "./commands/CaInit.ts"
 import { canonicalize } from "./commands/Canonicalize.ts"
 import { caServerCert } from "./commands/CaServerCert.ts"
 import { closurePack } from "./commands/ClosurePack.ts"
 import { derivePubkey } from "./commands/DerivePubkey.ts"
+import { freeze, unfreeze } from "./commands/Freeze.ts"
+import { hostHold, hostRelease } from "./commands/HostHold.ts"
 import { keysNew } from "./commands/KeysNew.ts"
 import { keysShow } from "./commands/KeysShow.ts"
 import { nonceMint } from "./commands/NonceMint.ts"
 import { operatorMintCert } from "./commands/OperatorMintCert.ts"
+import { plan } from "./commands/Plan.ts"
+import { quarantineClear, quarantineList } from "./commands/Quarantine.ts"
 import { releaseBuild } from "./commands/ReleaseBuild.ts"
 import { releaseSign } from "./commands/ReleaseSign.ts"
 import { revocationLift, revocationMint } from "./commands/RevocationMint.ts"
+import { rolloutClear } from "./commands/RolloutClear.ts"
 import { rolloutEvents } from "./commands/RolloutEvents.ts"
 import { rolloutHosts } from "./commands/RolloutHosts.ts"
 import { rolloutList } from "./commands/RolloutList.ts"
+import { rolloutPause, rolloutResume } from "./commands/RolloutPause.ts"
 import { rolloutWait } from "./commands/RolloutWait.ts"
 import { status } from "./commands/Status.ts"
 import { tokenMint } from "./commands/TokenMint.ts"
 import { trustRotate } from "./commands/TrustRotate.ts"
 import { trustShow } from "./commands/TrustShow.ts"
 import { verifyArtifact } from "./commands/Verify.ts"
+import { why } from "./commands/Why.ts"
 
 const release = Command.make("release").pipe(
   Command.withDescription("Make and sign releases"),
@@ -36,7 +44,23 @@ const closure = Command.make("closure").pipe(
 )
 const rollout = Command.make("rollout").pipe(
   Command.withDescription("Rollouts, as the control plane sees them"),
-  Command.withSubcommands([rolloutList, rolloutHosts, rolloutEvents, rolloutWait])
+  Command.withSubcommands([
+    rolloutList,
+    rolloutHosts,
+    rolloutEvents,
+    rolloutWait,
+    rolloutPause,
+    rolloutResume,
+    rolloutClear
+  ])
+)
+const host = Command.make("host").pipe(
+  Command.withDescription("Single hosts"),
+  Command.withSubcommands([hostHold, hostRelease])
+)
+const quarantine = Command.make("quarantine").pipe(
+  Command.withDescription("What is not dispatched again because it failed"),
+  Command.withSubcommands([quarantineList, quarantineClear])
 )
 
 const ca = Command.make("ca").pipe(
@@ -79,7 +103,14 @@ export const root = Command.make("nixfleet").pipe(
     closure,
     canonicalize,
     verifyArtifact,
+    plan,
     status,
-    rollout
+    why,
+    rollout,
+    host,
+    quarantine,
+    freeze,
+    unfreeze,
+    actions
   ])
 )

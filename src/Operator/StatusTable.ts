@@ -1,6 +1,7 @@
 /** The tables of `status`, `rollout list` and `rollout hosts` (control-plane.md §10). Pure: the time is an argument. */
-import type { HostStatusEntry, RolloutHosts, RolloutList } from "../Schema/OperatorViews.ts"
+import type { HostStatusEntry, RolloutHosts, RolloutList, WaitsFor } from "../Schema/OperatorViews.ts"
 import { formatTimestamp, type Millis } from "../Schema/Primitives.ts"
+import type { HostStateName } from "../Schema/Wire.ts"
 import { describeAge, describeProgress } from "../Schema/Words.ts"
 import type { Unconverged } from "./Failure.ts"
 import type { Standing } from "./RolloutState.ts"
@@ -36,6 +37,7 @@ const bad = (text: string): Label => ({ text, colour: "red" })
 
 /** What a person needs to know first about a host. `windowMs` is its channel's freshness window. */
 export function statusLabel(host: HostStatusEntry, windowMs: Millis | undefined, now: Millis): Label {
+  if (host.revoked !== null) return bad(revokedLabel(host.revoked, now))
   const halted = host.quarantinedClosure === null ? "" : ": channel halted, push fix"
   if (host.rolloutState === "Failed") return bad(`failed${halted}`)
   if (host.rolloutState === "Reverted") return bad(`reverted${halted}`)
@@ -47,6 +49,12 @@ export function statusLabel(host: HostStatusEntry, windowMs: Millis | undefined,
     return bad(`stale (${describeAge(silence)})`)
   }
   return liveLabel(host)
+}
+
+/** It is let in again with a certificate that is issued from that time on. */
+function revokedLabel({ notBefore, reason }: NonNullable<HostStatusEntry["revoked"]>, now: Millis): string {
+  const because = reason === null ? "" : `: ${reason}`
+  return `revoked ${notBefore <= now ? "since" : "until"} ${formatTimestamp(notBefore)}${because}`
 }
 
 /** In percent of what is to come; in bytes while nobody knows how much that is. */
@@ -77,10 +85,11 @@ function liveLabel(host: HostStatusEntry): Label {
  * after it has: "not yet" is the side to err on. A host that has nothing to run is where it should be.
  */
 export function hostStanding(host: HostStatusEntry): "converged" | Unconverged {
-  const { converged, currentClosureHash, declaredClosureHash, quarantinedClosure, rolloutState } = host
+  const { converged, currentClosureHash, declaredClosureHash, quarantinedClosure, revoked, rolloutState } = host
   if (rolloutState === "Failed" || rolloutState === "Reverted" || quarantinedClosure !== null) return "ended"
   if (declaredClosureHash === null) return "converged"
-  return converged && (currentClosureHash ?? declaredClosureHash) === declaredClosureHash ? "converged" : "under-way"
+  if (converged && (currentClosureHash ?? declaredClosureHash) === declaredClosureHash) return "converged"
+  return revoked === null ? "under-way" : "ended"
 }
 
 /** Hosts that are named when not all have converged; the table has the rest. */
@@ -96,14 +105,21 @@ export function fleetStanding(hosts: ReadonlyArray<HostStatusEntry>): Standing {
   const names = named.slice(0, namedHosts).map(({ host }) => host).join(", ")
   const more = named.length > namedHosts ? ` and ${named.length - namedHosts} more` : ""
   const text = ended.length > 0
-    ? `${ended.length} of ${hosts.length} hosts failed, were rolled back or are in quarantine: ${names}${more}`
+    ? `${ended.length} of ${hosts.length} hosts failed, were rolled back, are revoked or in quarantine: ${names}${more}`
     : `${open.length} of ${hosts.length} hosts have not converged yet: ${names}${more}`
   return { how: ended.length > 0 ? "ended" : "under-way", text: printable(text) }
 }
 
+/** What it waits for, where its state or label does not say that already; `why` has the rest. */
+function waitText(state: HostStateName | null | undefined, waitsFor: WaitsFor | null | undefined): string {
+  const saysItself = state === "Activating" || state === "Deferred" || state === "Soaking" ||
+    waitsFor?.gate === "certificate-revoked"
+  return saysItself || waitsFor === null || waitsFor === undefined ? "" : ` (waits: ${waitsFor.because})`
+}
+
 export function statusRow(host: HostStatusEntry, windowMs: Millis | undefined, now: Millis): ReadonlyArray<Cell> {
   const label = statusLabel(host, windowMs, now)
-  const waits = host.waitsFor === null ? "" : ` (waits: ${host.waitsFor.because})`
+  const waits = waitText(host.rolloutState, host.waitsFor)
   const pin = host.pin === null ? "" : ` 🔒${host.pin.commit.slice(0, shownCommit)}`
   const outstanding = host.outstandingComplianceFailures + host.outstandingRuntimeGateErrors
     + host.outstandingHealthFailures
@@ -150,7 +166,7 @@ export function rolloutHostRow(host: RolloutHosts["hosts"][number]): ReadonlyArr
   const terminal: Cell = host.terminalState === null
     ? { text: "<open>" }
     : { text: host.terminalState, colour: host.terminalState === "converged" ? "green" : "red" }
-  const waits = host.waitsFor === undefined ? "" : ` (waits: ${host.waitsFor.because})`
+  const waits = waitText(host.state, host.waitsFor)
   return [
     { text: String(host.wave + 1) },
     { text: host.host },

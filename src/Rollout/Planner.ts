@@ -28,7 +28,7 @@ import type {
   RolloutView,
   WaveReport
 } from "./planner/View.ts"
-import { hostsByWave, proofIn, reportWave } from "./planner/Waves.ts"
+import { failedIn, hostsByWave, proofIn, reportWave } from "./planner/Waves.ts"
 import { isLive, type RolloutEvent, step } from "./Rollout.ts"
 
 export { budgetGate, disruptionBudget } from "./gates/DisruptionBudget.ts"
@@ -41,8 +41,11 @@ export type {
   Candidate,
   ChannelView,
   FlightCount,
+  Freeze,
   Gate,
+  HeldBy,
   InFlight,
+  Interventions,
   ManifestView,
   Plan,
   PlanAction,
@@ -80,7 +83,8 @@ function planChannel(view: PlanView, channel: ChannelView, standings: Map<string
   const waves = hostsByWave(opened.plan)
   const promoted = promote(opened, waves, view.now)
   standings.set(channel.channel, promoted)
-  if (promoted.rollout.record.state === "Terminal") {
+  // Of a complete rollout nobody waits, but for those that were held.
+  if (promoted.rollout.record.state === "Terminal" && !waves.some((hosts) => hosts.some(opened.isHeld))) {
     return { actions: [...only(action), ...promoted.moves], verdicts: [], waves: [] }
   }
   const dispatched = dispatch(view, channel, manifest, { ...promoted, waves, standings })
@@ -115,7 +119,7 @@ function afterOpening(
   manifest: ManifestView,
   known: RolloutView | undefined,
   action: PlanAction | undefined,
-  { convergedOn, now }: PlanView
+  { convergedOn, interventions, now }: PlanView
 ): RolloutView | undefined {
   if (action?._tag !== "Open" && action?._tag !== "Reopen") return known?.record.state === "Pruned" ? undefined : known
   const restarted = action._tag === "Open" ? undefined : new Set(action.restarted)
@@ -140,7 +144,8 @@ function afterOpening(
   }
   const joined = Object.entries(manifest.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)[0]
   const alwaysDeclares = known?.alwaysDeclares ?? (() => true)
-  const view = { record: action.rollout, plan: manifest.plan, recordOf, alwaysDeclares }
+  const isHeld = (hostname: string) => interventions.holdOf(hostname) !== undefined
+  const view = { record: action.rollout, plan: manifest.plan, recordOf, isHeld, alwaysDeclares }
   return joined === undefined
     ? view
     : moved(view, { kind: "HostJoined", hostname: joined[0], wave: joined[1].wave, at: now })
@@ -209,24 +214,25 @@ function dispatch(view: PlanView, channel: ChannelView, manifest: ManifestView, 
   const { rollout, waves } = judging
   const { rolloutId } = rollout.record
   const candidateOf = candidates(view, channel, manifest, judging)
-  for (const hostname of waves.flat()) {
+  const dispatchIn = (wave: number, hostname: string) => {
     const record = rollout.recordOf(hostname)
+    if (record?.state !== "Pending" || record.closedAt !== undefined) return
     const queued = view.dispatchOf(hostname)
     // Another rollout's dispatch is that rollout's to take back: two plans must not overwrite each other's rows.
-    if (record?.state !== "Pending" || record.closedAt !== undefined) continue
-    if (queued !== undefined && queued.rolloutId !== rolloutId) continue
+    if (queued !== undefined && queued.rolloutId !== rolloutId) return
     const { attempt, targetClosure } = record
-    const candidate = candidateOf(hostname, targetClosure, queued?.lease !== undefined)
+    const candidate = candidateOf(hostname, wave, targetClosure, queued?.lease !== undefined)
     const verdict = judge(candidate)
     if (!verdict.pass) {
       if (queued !== undefined) actions.push({ _tag: "Revoke", hostname, rolloutId, because: verdict.because })
       verdicts.push({ hostname, rolloutId, verdict })
-      continue
+      return
     }
     if (queued?.attempt !== attempt) actions.push({ _tag: "Dispatch", hostname, rolloutId, attempt, targetClosure })
     const budget = disruptionBudget(candidate)
     if (!budget.pass) verdicts.push({ hostname, rolloutId, verdict: budget })
   }
+  for (const [wave, hosts] of waves.entries()) for (const hostname of hosts) dispatchIn(wave, hostname)
   return { actions, verdicts }
 }
 
@@ -236,31 +242,32 @@ function candidates(
   channel: ChannelView,
   { order }: ManifestView,
   { report, rollout, standings, waves }: Judging
-): (hostname: string, targetClosure: string, leased: boolean) => Candidate {
-  const { flights, now, quarantine } = view
+): (hostname: string, wave: number, targetClosure: string, leased: boolean) => Candidate {
+  const { flights, interventions, now, quarantine } = view
   const condemnedBy = failedUnder(quarantine, rollout)
-  const failed = isLive(rollout.record.state) ? [] : waves.flat().filter((hostname) => {
-    const state = rollout.recordOf(hostname)?.state
-    return state === "Failed" || state === "Reverted"
-  })
-  const shared = {
+  const failed = isLive(rollout.record.state) ? [] : failedIn(rollout, waves)
+  const frozen = interventions.freezeOf(channel.channel)
+  const paused = interventions.pauseOf(rollout.record.rolloutId)
+  const predecessors = incomplete(view, channel, standings)
+  // One shape for every host, and nothing copied from one to the next: there are ten thousand of them in a pass (D20).
+  return (hostname, wave, targetClosure, leased) => ({
+    hostname,
+    wave,
+    targetClosure,
     rollout: rollout.record,
     progress: report,
-    ...(channel.recovering === undefined ? {} : { recovering: channel.recovering }),
+    frozen,
+    paused,
+    held: interventions.holdOf(hostname),
+    recovering: channel.recovering,
     failed,
     quarantined: quarantine.closures,
-    ...(condemnedBy === undefined ? {} : { condemnedBy }),
-    predecessors: incomplete(view, channel, standings),
-    flights,
-    now
-  }
-  return (hostname, targetClosure, leased) => ({
-    ...shared,
-    hostname,
-    wave: rollout.plan.hosts[hostname]?.wave ?? 0,
-    targetClosure,
+    condemnedBy,
+    predecessors,
     edges: (order.edges.get(hostname) ?? []).map((edge) => ({ edge, proof: proofIn(rollout, edge.gates, now) })),
     budgets: order.budgets.get(hostname) ?? [],
-    leased
+    flights,
+    leased,
+    now
   })
 }

@@ -35,7 +35,7 @@ const seconds = Schema.Finite.check(Schema.isBetween({ minimum: 0.05, maximum: 2
 export const controlPlaneOptions = {
   listen: withDefault("listen", "text", address, "0.0.0.0:8080", "address to listen on, host:port"),
   tlsCert: required("tlsCert", path, "PEM file with this server's certificate"),
-  tlsKey: required("tlsKey", path, "PEM file with its private key"),
+  tlsKey: required("tlsKey", path, "PEM file with its private key, mode 0600"),
   clientCa: required("clientCa", path, "PEM file with the authorities of client certificates"),
   agentCnSuffix: required("agentCnSuffix", dnsSuffix, "what follows agent-<host>. in the common names of hosts"),
   operatorCn: optional(
@@ -81,7 +81,7 @@ export const controlPlaneOptions = {
     "releasesTokenFile",
     "text",
     path,
-    "file with a bearer token for an https releases address; read at each poll"
+    "file with a bearer token for an https releases address, mode 0600; read at each poll"
   ),
   stateDir: withDefault(
     "stateDir",
@@ -96,7 +96,21 @@ export const controlPlaneOptions = {
     Schema.Int.check(Schema.isBetween({ minimum: 60, maximum: 31_536_000 })),
     "upper bound for the age of an artifact; unset: the smallest signed window alone decides"
   ),
-  strict: withDefault("strict", "switch", Schema.Boolean, false, "refuse requests without the protocol header"),
+  strict: withDefault(
+    "strict",
+    "switch",
+    Schema.Boolean,
+    false,
+    "refuse requests without the header X-Nixfleet-Protocol, serve nothing before a signed list of revocations is in force, and take no " +
+      "authority's key from a file unless allowFileCaKey is given"
+  ),
+  allowFileCaKey: withDefault(
+    "allowFileCaKey",
+    "switch",
+    Schema.Boolean,
+    false,
+    "with strict: take the authority's private key from a file all the same"
+  ),
   logFormat: withDefault(
     "logFormat",
     "text",
@@ -170,6 +184,12 @@ function issuanceProblems({ config, sourceOf }: Gathered<ControlPlaneConfig>): R
   const { issuanceCaCert, issuanceCaKey, issuanceCaSignCommand } = config
   if (issuanceCaKey !== undefined && issuanceCaSignCommand !== undefined) {
     return [{ at: sourceOf("issuanceCaSignCommand"), message: "is given instead of issuanceCaKey, and not beside it" }]
+  }
+  if (config.strict && issuanceCaKey !== undefined && !config.allowFileCaKey) {
+    return [{
+      at: sourceOf("issuanceCaKey"),
+      message: "a file is not taken with strict: keep the key behind issuanceCaSignCommand, or give allowFileCaKey"
+    }]
   }
   const hasKey = issuanceCaKey !== undefined || issuanceCaSignCommand !== undefined
   if (issuanceCaCert !== undefined && !hasKey) {

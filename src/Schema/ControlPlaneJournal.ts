@@ -8,6 +8,7 @@
  */
 import { Schema } from "effect"
 import { RolloutRecord } from "./HostRecord.ts"
+import type { RecordedAction } from "./Interventions.ts"
 import { defaulted, EpochMillis, UInt32, UInt53 } from "./Primitives.ts"
 import { Fetching, HostHold, HostStateName, OnHealthFailure, Rejection, RolloutDigest } from "./Wire.ts"
 import type { AgentEvent } from "./Wire.ts"
@@ -76,6 +77,8 @@ export const HostSeen = Schema.Struct({
   at: EpochMillis,
   /** Ours. */
   receivedAt: EpochMillis,
+  /** When the certificate was issued that it came with; unknown of one that an older version heard. */
+  issuedAt: optional(EpochMillis),
   /** Any text: a newer minor version may know more of them than this one. */
   capabilities: Schema.Array(Schema.String),
   currentClosure: optional(Schema.String),
@@ -296,6 +299,7 @@ export type LogEntry =
   | { readonly kind: "gate_decision"; readonly payload: GateDecision }
   | { readonly kind: "verify_outcome"; readonly payload: VerifyOutcome }
   | { readonly kind: "identity"; readonly payload: IdentityFact }
+  | { readonly kind: "operator_action"; readonly payload: RecordedAction }
 
 /** A row with its place: `now` is when it was decided, epoch milliseconds. */
 export interface LogRow {

@@ -52,6 +52,7 @@ export const logTargets = {
   "events": "events of hosts",
   "heartbeat": "heartbeats of hosts",
   "issuance": "certificates that are issued to hosts, or refused",
+  "operator_actions": "what operators pause, hold, freeze and clear",
   "revocations": "the list of hosts whose certificates are void"
 } as const
 

@@ -14,12 +14,56 @@ export const eventsPageLimit = 1000
 
 /** Additive (D17): why a host waits, and what ends it. */
 export const WaitsFor = Schema.Struct({
+  /** Of the catalogue of reasons: the gate that holds it, or what the host is at. */
   gate: Schema.String,
   because: Schema.String,
   clearedBy: Schema.String,
   earliestAt: nullable(Timestamp)
 })
 export type WaitsFor = typeof WaitsFor.Type
+
+/**
+ * What kind of answer `why` gives: `held`: the control plane does not dispatch; `under-way`: the host, or somebody beside it, has
+ * the next step; `stopped`: nothing goes on without a person; `not-rolled-out`: no release in force means the host.
+ */
+export const Standing = Schema.Literals(["at-target", "held", "under-way", "stopped", "not-rolled-out"])
+export type Standing = typeof Standing.Type
+
+/** Something that the explanation rests on, and when that was. */
+export const Evidence = Schema.Struct({ fact: Schema.String, at: nullable(Timestamp) })
+export type Evidence = typeof Evidence.Type
+
+/** `GET /v1/hosts/{host}/why`: why a host is where it is, evaluated at `at` by the rules that decide (D17). */
+export const Explanation = Schema.Struct({
+  hostname: Schema.String,
+  at: Timestamp,
+  standing: Standing,
+  /** Stable name of what it is about: the gate that holds, or a reason of the catalogue. */
+  reason: Schema.String,
+  /** The one sentence. Times in it are RFC 3339. */
+  because: Schema.String,
+  since: nullable(Timestamp),
+  /** Who or what ends it; `null` when there is nothing to end. */
+  clearedBy: nullable(Schema.String),
+  /** When it may be over without anybody's doing. */
+  earliestAt: nullable(Timestamp),
+  evidence: Schema.Array(Evidence),
+  channel: nullable(Schema.String),
+  /** What the host's last heartbeat said it runs, and when that came. */
+  runs: nullable(Schema.String),
+  lastHeardAt: nullable(Timestamp),
+  /** The rollout that it is about; waves count from 0, as everywhere on the wire. */
+  rollout: nullable(Schema.Struct({
+    rolloutId: Schema.String,
+    state: Schema.String,
+    wave: UInt32,
+    waves: UInt32,
+    attempt: UInt32,
+    targetClosure: Schema.String,
+    hostState: HostStateName
+  }))
+})
+export type Explanation = typeof Explanation.Type
 
 /** One host, in its newest rollout; also a host that is declared and was in none yet. */
 export const HostStatusEntry = Schema.Struct({
@@ -70,7 +114,11 @@ export const HostStatusEntry = Schema.Struct({
     Schema.Struct({ closure: Schema.String, doneBytes: UInt53, expectedBytes: nullable(UInt53) })
   ),
   /** The agent's record and ours differ (D4). */
-  diverged: defaulted(Schema.Boolean, false)
+  diverged: defaulted(Schema.Boolean, false),
+  /** Its certificates that were issued before `notBefore` are void, and no newer one of it is known (control-plane.md §8). */
+  revoked: nullable(
+    Schema.Struct({ notBefore: Timestamp, reason: nullable(Schema.String), revokedBy: nullable(Schema.String) })
+  )
 })
 export type HostStatusEntry = typeof HostStatusEntry.Type
 
@@ -135,7 +183,9 @@ export const EventKind = Schema.Literals([
   "gate_decision",
   "verify_outcome",
   "manifest_poll",
-  "rollout_event"
+  "rollout_event",
+  /** Additive: what an operator did (`Interventions.ts`). */
+  "operator_action"
 ])
 export type EventKind = typeof EventKind.Type
 

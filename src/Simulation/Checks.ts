@@ -149,7 +149,9 @@ function guardsDisobeyed({ host, state }: HostBooks): ReadonlyArray<string> {
     )
     const record = state.rollouts.get(rolloutId)?.record
     const known = host.journalsLost > 0 || record?.state === "Reverted" ||
-      (record?.state === "Failed" && record.attempt === attempt)
+      (record?.state === "Failed" && record.attempt === attempt) ||
+      // An operator has let the rollout roll again since.
+      (record !== undefined && record.attempt > attempt)
     return [
       ...(back?.closure === closure && back.at <= firedAt + guardWaitMs
         ? []
@@ -182,6 +184,8 @@ function recordsDiffer({ host, state }: HostBooks, books: Books): ReadonlyArray<
     if (mirror === undefined) {
       return excused(books, rolloutId) ? [] : [`${host.name}: the control plane has no record of ${rolloutId}`]
     }
+    // The next attempt, which an operator has asked for and the host did not take: the one before is over here.
+    if (mirror.state === "Pending" && mirror.attempt > record.attempt) return []
     const found = differences(record, mirror, books.forgot ? [...parityExcluded, firstLease] : parityExcluded)
     return found.length === 0 ? [] : [`${host.name}: ${rolloutId} differs from its mirror: ${found.join("; ")}`]
   })

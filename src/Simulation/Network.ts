@@ -98,6 +98,24 @@ export class Network {
     }
   }
 
+  /** A question of somebody beside the hosts that is answered at once, with no network between; `undefined` while nobody listens. */
+  ask(request: ExchangeRequest, peer: Peer): ExchangeResponse | undefined {
+    let answer: ExchangeResponse | undefined
+    this.tell(request, peer, (response) => {
+      answer = response
+    })
+    return answer
+  }
+
+  /** The same for what is answered later; never, when the control plane ends before. */
+  tell(request: ExchangeRequest, peer: Peer, answered: (response: ExchangeResponse) => void): void {
+    const server = this.#server
+    if (server === undefined) return
+    server.process.fork(server.served.handler(request, peer), (exit) => {
+      if (exit._tag === "Success") answered(exit.value)
+    })
+  }
+
   #carry(attempt: Attempt, host: string, peer: Peer): void {
     const dice = this.#dice
     const { answerLost, lost, repeated, slow, slowMs } = this.weather

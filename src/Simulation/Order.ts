@@ -1,7 +1,8 @@
 /**
  * Budgets and edges of a virtual world's releases, and whether the control plane kept them: its log is read row by row, and at
- * each lease asked who else was in flight then, and whether the hosts that come first had converged.
+ * each lease asked who else was in flight then, and not held, and whether the hosts that come first had converged.
  */
+import { isHeld } from "../ControlPlane/decide/InForce.ts"
 import { foldRow } from "../ControlPlane/Fold.ts"
 import { Touched } from "../ControlPlane/fold/Touched.ts"
 import { at, emptyState, hostIn, type State } from "../ControlPlane/State.ts"
@@ -38,7 +39,7 @@ export function orderBroken(
     const { entry, host = "", rolloutId = "" } = row
     if (entry.kind === "plan_action" && entry.payload.action === "LeaseDispatch") {
       for (const { hosts, maxInFlight } of budgets) {
-        const others = hosts.filter((other) => other !== host && isInFlight(state, other))
+        const others = hosts.filter((other) => other !== host && !isHeld(state, other) && isInFlight(state, other))
         if (others.length < maxInFlight) continue
         problems.push(`${host} got its dispatch of ${rolloutId} while ${others.join(", ")} were in flight`)
       }

@@ -1,6 +1,14 @@
-/** Signed releases for a virtual world: one channel, waves of hosts, one closure for all, as a release pipeline publishes them. */
+/**
+ * Signed releases for a virtual world: one channel, waves of hosts, one closure for all, as a release pipeline publishes them;
+ * and the list of revocations beside them.
+ */
 import type { FetchedArtifact } from "../Layers/Net/ArtifactSource.ts"
-import { encodeFleetResolved, encodeRolloutManifest, type FleetResolved } from "../Schema/Artifacts.ts"
+import {
+  encodeFleetResolved,
+  encodeRevocations,
+  encodeRolloutManifest,
+  type FleetResolved
+} from "../Schema/Artifacts.ts"
 import { canonicalText, encodeUtf8, type Json, sha256Hex } from "../Trust/CanonicalJson.ts"
 import { projectManifest } from "../Trust/FleetAndManifests.ts"
 import { publicKeyOfSeed, signEd25519 } from "../Trust/Signature.ts"
@@ -93,3 +101,16 @@ export function filesOf(
       : [[`rollouts/${rolloutIdOf(version)}.json`, signed(asJson(encodeRolloutManifest(manifest)))] as const])
   ])
 }
+
+/** Every certificate that these hosts (name → when they were revoked) had then is void; one of a host that is not named counts. */
+export const revocationList = (revoked: ReadonlyMap<string, number>, signedAt: number): FetchedArtifact =>
+  signed(asJson(encodeRevocations({
+    schemaVersion: 1,
+    revocations: [...revoked].map(([hostname, notBefore]) => ({
+      hostname,
+      notBefore,
+      reason: "key copied",
+      revokedBy: "operator"
+    })),
+    meta: { schemaVersion: 1, signedAt, ciCommit: null }
+  })))

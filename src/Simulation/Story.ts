@@ -10,10 +10,12 @@ import type { HostStateName } from "../Schema/Wire.ts"
 import { checkAll, isDrained, openBooks, readMirror } from "./Checks.ts"
 import { Dice } from "./Dice.ts"
 import { calm } from "./Network.ts"
+import { Operators, operatorsDisobeyed } from "./Operators.ts"
 import { drawOrder, orderBroken } from "./Order.ts"
 import { closureOf, rolloutIdOf } from "./Release.ts"
+import { revocationsDisobeyed } from "./Revocations.ts"
 import type { VirtualHost } from "./VirtualHost.ts"
-import { World } from "./World.ts"
+import { epochMs, World } from "./World.ts"
 
 export interface Outcome {
   readonly seed: number
@@ -26,6 +28,8 @@ export interface Outcome {
   readonly lasted: number
   /** How often each kind of fault happened. */
   readonly faults: Readonly<Record<string, number>>
+  /** How often operators did each thing. */
+  readonly actions: Readonly<Record<string, number>>
 }
 
 /** How often the world looks at its dice, ms. */
@@ -44,14 +48,26 @@ const soakSeconds = 20
 /** How a bad release is bad. */
 type Badness = "probe" | "switch" | "unit"
 
-export function play(seed: number): Outcome {
+/** `watch` sees every state that a tick ends in, and changes nothing. */
+export function play(seed: number, watch: (world: World) => void = () => {}): Outcome {
   const waves = [["a"], ["b", "c"], ["d"]]
   const order = drawOrder(new Dice(`${seed}/order`), waves)
   const world = new World({ seed: String(seed), waves, soakSeconds, order })
   const storm = new Storm(world)
+  const operators = new Operators(String(seed), world)
+  let published = 1
   const problems: Array<string> = []
   const bad = world.dice.pick<Badness>(["probe", "switch", "unit"])
   spoil(world, bad)
+
+  const publish = (version: number) => {
+    published = version
+    world.publish(version)
+  }
+  const happens = () => {
+    storm.blow()
+    operators.act(rolloutIdOf(published))
+  }
 
   const chapter = (name: string, over: () => boolean, besides: () => void = () => {}) => {
     const began = world.timeline.now
@@ -62,34 +78,47 @@ export function play(seed: number): Outcome {
         problems.push(`${name}: not reached within ${chapterMs / 60_000} virtual minutes`)
         return
       }
-      if (elapsed < stormMs) storm.blow()
+      if (elapsed < stormMs) happens()
       else storm.settle()
       besides()
       world.pass(tickMs)
+      watch(world)
     }
     world.trace.add("world", `${name}: reached`)
   }
 
-  world.publish(1)
+  publish(1)
   world.start()
   chapter("all hosts run r1", () => converged(world, 1))
-  world.publish(2)
+  publish(2)
   const besides = world.dice.chance(0.5) ? () => storm.loseAgent() : undefined
   chapter("the canary is back on r1 and r2 is stopped", () => stopped(world), besides)
-  pass(world, storm, quarantineMs)
-  world.publish(3)
+  for (let passed = 0; passed < quarantineMs; passed += tickMs) {
+    happens()
+    world.pass(tickMs)
+    watch(world)
+  }
+  publish(3)
   chapter("all hosts run r3", () => converged(world, 3))
   storm.settle()
   chapter("everything has arrived", () => isDrained(openBooks(world)))
 
-  problems.push(...checkAll(openBooks(world)), ...orderBroken(openBooks(world), order), ...touched(world))
+  const books = openBooks(world)
+  problems.push(
+    ...checkAll(books),
+    ...orderBroken(books, order),
+    ...revocationsDisobeyed(books),
+    ...operatorsDisobeyed(books, operators, epochMs + world.timeline.now),
+    ...touched(world)
+  )
   return {
     seed,
     hash: world.trace.digest(),
     problems,
     history: world.trace.lines,
     lasted: world.timeline.now,
-    faults: { ...storm.counts, ...world.network.counts, ...guardCounts(world) }
+    faults: { ...storm.counts, ...world.network.counts, ...guardCounts(world) },
+    actions: operators.counts
   }
 }
 
@@ -137,6 +166,7 @@ class Storm {
       this.#count("probes that cannot run", () => world.blind(host(), dice.between(1_000, 90_000)))
     }
     if (dice.chance(0.008)) this.#count("cut off", () => world.cutOff(host(), dice.between(5_000, 120_000)))
+    if (dice.chance(0.006)) this.#count("revoked", () => world.revoke(host(), dice.between(30_000, 180_000)))
     if (dice.chance(0.006)) {
       this.#count("full disk", () => world.failDisk(machine(), Array(dice.between(1, 6)).fill("full")))
     }
@@ -178,13 +208,6 @@ const pickHost = ({ hosts }: World, dice: Dice): VirtualHost => {
   const host = hosts[dice.between(0, hosts.length - 1)]
   if (host === undefined) throw new Error("a world without hosts")
   return host
-}
-
-const pass = (world: World, storm: Storm, ms: number) => {
-  for (let passed = 0; passed < ms; passed += tickMs) {
-    storm.blow()
-    world.pass(tickMs)
-  }
 }
 
 /** Makes the second release bad on every host. */

@@ -4,18 +4,19 @@
  * decides what does, `Checks.ts` what must hold.
  */
 import { type CommitFault } from "../Layers/Disk/MemoryDisk.ts"
+import { revocationsFile } from "../Schema/Artifacts.ts"
 import { Dice } from "./Dice.ts"
 import type { Surroundings } from "./Machine.ts"
 import { Network, type Weather } from "./Network.ts"
 import { noOrder, type Order } from "./Order.ts"
-import { closureOf, filesOf } from "./Release.ts"
+import { closureOf, filesOf, revocationList } from "./Release.ts"
 import { Timeline } from "./Timeline.ts"
 import { Trace } from "./Trace.ts"
 import { VirtualControlPlane } from "./VirtualControlPlane.ts"
 import { VirtualHost } from "./VirtualHost.ts"
 
 /** When every virtual world begins: 2026-06-01T00:00:00Z. */
-const epochMs = 1_780_272_000_000
+export const epochMs = 1_780_272_000_000
 /** The closure that ran before nixfleet. */
 export const firstVersion = 0
 
@@ -39,6 +40,9 @@ export class World {
   readonly #soakSeconds: number
   readonly #order: Order
   #backup: Uint8Array | undefined
+  /** By host: since when. */
+  readonly #revoked = new Map<string, number>()
+  #revocationsSignedAt = 0
   /** The control plane's disk was put back or replaced: it has forgotten what only it knew. */
   forgot = false
 
@@ -87,6 +91,25 @@ export class World {
     this.trace.add("world", `${host.name} is cut off for ${forMs} ms`)
     this.network.cutOff.add(host.name)
     this.timeline.after(forMs, () => this.network.cutOff.delete(host.name))
+  }
+
+  /** A list that names the host is published, and after a while a newer one that does not. */
+  revoke(host: VirtualHost, forMs: number): void {
+    if (this.#revoked.has(host.name)) return
+    this.trace.add("world", `${host.name} is revoked for ${forMs} ms`)
+    this.#revoked.set(host.name, epochMs + this.timeline.now)
+    this.#publishRevocations()
+    this.timeline.after(forMs, () => {
+      this.trace.add("world", `${host.name} is not revoked any more`)
+      this.#revoked.delete(host.name)
+      this.#publishRevocations()
+    })
+  }
+
+  /** Each is newer than the one before. */
+  #publishRevocations(): void {
+    this.#revocationsSignedAt = Math.max(this.#revocationsSignedAt + 1, epochMs + this.timeline.now)
+    this.controlPlane.releases.set(revocationsFile, revocationList(this.#revoked, this.#revocationsSignedAt))
   }
 
   /** Nothing about a host's health can be found out for a while. */

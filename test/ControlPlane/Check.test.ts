@@ -1,6 +1,6 @@
 import { assert, describe, it as test, layer } from "@effect/vitest"
 import { Effect } from "effect"
-import { chmodSync, mkdirSync, rmSync, truncateSync, writeFileSync } from "node:fs"
+import { chmodSync, mkdirSync, readFileSync, rmSync, truncateSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import { DatabaseSync } from "node:sqlite"
 import { makeAuthority } from "../../examples/certificates.ts"
@@ -12,6 +12,7 @@ import { agentSuffix, Certificates } from "../support/certificates.ts"
 import { controlPlaneMain, runCommand } from "../support/command.ts"
 import { dispatched, openJournal, Plane, type Release } from "../support/controlPlane.ts"
 import { publish, type Site, site, start } from "../support/controlPlaneProcess.ts"
+import { temporaryDirectory } from "../support/directories.ts"
 
 const r1: Release = { ref: "a1", waves: [["h1"], ["h2", "h3"]] }
 
@@ -115,7 +116,49 @@ describe("nixfleet-control-plane check", () => {
         assert.include(issuing(caFile, otherKey!).errors, "is not the key of the authority's certificate")
         assert.include(issuing(otherCert!, otherKey!).errors, "hosts that enroll here would be refused")
         chmodSync(key!, 0o640)
-        assert.include(issuing(caFile, key!).errors, "others may use the authority's key")
+        assert.include(issuing(caFile, key!).errors, "others may use the authority's private key")
+      }))
+
+    it.effect("secrets that others may use are wrong, all at once, and with one of them nothing is served: exit 78", () =>
+      Effect.gen(function*() {
+        const { authority, caFile, serverFiles } = yield* Certificates
+        const found = yield* site
+        const directory = yield* temporaryDirectory
+        const secret = (name: string, content: string) => {
+          writeFileSync(join(directory, name), content)
+          return join(directory, name)
+        }
+        const files = [
+          secret("server", readFileSync(serverFiles.key, "utf8")),
+          secret("ca", authority.key),
+          secret("token", "t")
+        ] as const
+        const [tlsKey, caKey, tokenFile] = files
+        const args = [
+          ...changed(changed(found, "--tls-key", tlsKey), "--releases-source", "https://127.0.0.1:9/").args,
+          "--issuance-ca-cert",
+          caFile,
+          "--issuance-ca-key",
+          caKey,
+          "--releases-token-file",
+          tokenFile
+        ]
+        const judged = (command: "check" | "serve") => {
+          const { code, errors } = runCommand(controlPlaneMain, [command, ...args.slice(1)])
+          return { code, names: files.filter((file) => errors.includes(`${file} (mode`)) }
+        }
+        for (const mode of [0o640, 0o604]) {
+          for (const file of files) chmodSync(file, mode)
+          for (const command of ["check", "serve"] as const) {
+            assert.deepStrictEqual(judged(command), { code: 78, names: [...files] }, `${command} ${mode.toString(8)}`)
+          }
+        }
+        for (const file of files) chmodSync(file, 0o600)
+        chmodSync(caKey, 0o604)
+        assert.deepStrictEqual(judged("serve"), { code: 78, names: [caKey] })
+        chmodSync(caKey, 0o400)
+        assert.deepStrictEqual(judged("check").names, [])
+        yield* start(args)
       }))
 
     it.effect("names everything that is wrong at once, exit 78", () =>

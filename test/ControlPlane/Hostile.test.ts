@@ -58,7 +58,7 @@ describe("One host's lies", () => {
       plane.pass(1000)
       const again = new Plane(yield* openJournal(disk))
       assert.deepStrictEqual(again.recordOf(id, "h1"), plane.recordOf(id, "h1"))
-      assert.isString(JSON.stringify(encodeHosts(Views.hosts(plane.state))))
+      assert.isString(JSON.stringify(encodeHosts(Views.hosts(plane.state, plane.now))))
     }))
 
   it("a time at the end of the calendar holds nobody up: the soak is told by our own clock, and every view can be written", () => {
@@ -74,7 +74,7 @@ describe("One host's lies", () => {
     const verdict = at(plane.state.verdicts, "h2")
     assert.strictEqual(verdict?.gate, "wave-promotion")
     assert.strictEqual(verdict?.earliestAt, plane.recordOf(id, "h1")?.soakDueAt)
-    assert.isString(JSON.stringify(encodeHosts(Views.hosts(plane.state))))
+    assert.isString(JSON.stringify(encodeHosts(Views.hosts(plane.state, plane.now))))
   })
 
   const digest = { rollout_id: id, state: "Reverted", attempt: 1, last_event_seq: 1, quarantined: true } as const
@@ -277,6 +277,7 @@ describe("Ten thousand hosts", () => {
     const plans = hosts.filter((host) => {
       const input: Input = {
         _tag: "HeartbeatReceived",
+        issuedAt: 0,
         heartbeat: { hostname: host, at: plane.now, journal_id: host, digests: [] },
         capabilities: capable
       }

@@ -3,7 +3,7 @@ import { Effect, HashMap, Schema } from "effect"
 import { hostIn } from "../../src/ControlPlane/State.ts"
 import * as Views from "../../src/ControlPlane/Views.ts"
 import { MemoryDisk } from "../../src/Layers/Disk/MemoryDisk.ts"
-import { HostsResponse, RolloutHosts } from "../../src/Schema/OperatorViews.ts"
+import { Explanation, HostsResponse, RolloutHosts } from "../../src/Schema/OperatorViews.ts"
 import { type AgentEvent, agentEventKinds, HeartbeatResponse, type RolloutDigest } from "../../src/Schema/Wire.ts"
 import {
   capable,
@@ -87,6 +87,7 @@ function anyDigest({ chance, pick }: Random, lastSeq: number): RolloutDigest {
 
 const encodeHosts = Schema.encodeSync(HostsResponse)
 const encodeRolloutHosts = Schema.encodeSync(RolloutHosts)
+const encodeExplanation = Schema.encodeSync(Explanation)
 const encodeAnswer = Schema.encodeSync(HeartbeatResponse)
 
 /** One turn of one host that says whatever decodes. */
@@ -131,8 +132,14 @@ describe("hosts that say whatever decodes", () => {
         plane.publish(r1)
         for (let turn = 0; turn < 250; turn += 1) lie(plane, source)
         for (const state of [plane.state, new Plane(yield* openJournal(disk)).state]) {
-          encodeHosts(Views.hosts(state))
-          encodeRolloutHosts(Views.rolloutHosts(state, id)!)
+          encodeHosts(Views.hosts(state, plane.now))
+          encodeRolloutHosts(Views.rolloutHosts(state, plane.now, id)!)
+          for (const host of ["h1", "h2", "h3"]) {
+            const found = Views.why(state, plane.now, host) ?? assert.fail(`${host} is not known`)
+            encodeExplanation(found)
+            assert.isAbove(found.because.length, 20)
+            if (found.standing !== "at-target") assert.isAbove(found.clearedBy?.length ?? 0, 10)
+          }
           assert.strictEqual(HashMap.size(state.rollouts), 1)
         }
         const again = new Plane(yield* openJournal(disk))

@@ -4,11 +4,12 @@ import { disagreements } from "../../src/ControlPlane/Disagreements.ts"
 import { foldLog } from "../../src/ControlPlane/Fold.ts"
 import { Touched } from "../../src/ControlPlane/fold/Touched.ts"
 import { chainsLimit, isRevoked } from "../../src/ControlPlane/Identities.ts"
+import * as Views from "../../src/ControlPlane/Views.ts"
 import { MemoryDisk } from "../../src/Layers/Disk/MemoryDisk.ts"
 import type { Issued } from "../../src/Schema/ControlPlaneJournal.ts"
 import { openJournal, Plane, start } from "../support/controlPlane.ts"
 import { nonceOf } from "../support/identities.ts"
-import { day, h1, hour, noncesOf, revocationsOf, unitWithKeys } from "../support/issuanceRig.ts"
+import { day, h1, h2, hour, noncesOf, revocationsOf, unitWithKeys } from "../support/issuanceRig.ts"
 
 const revoke = (plane: Plane, notBefore: Readonly<Record<string, number>>, signedAt = start) => {
   plane.offer({ _tag: "RevocationsVerified", list: revocationsOf(notBefore, signedAt) })
@@ -143,6 +144,69 @@ describe("certificates that were renewed", () => {
     assert.deepStrictEqual([at(0), at(2)].map((issuedAt) => isVoid(plane, "h1", issuedAt)), [true, true])
     assert.isFalse(isVoid(plane, "h1", at(3 * chainsLimit - 1)))
   })
+})
+
+describe("what operators see of a revocation", () => {
+  const shown = ({ now, state }: Plane, host: string) =>
+    Views.hosts(state, now, host).hosts.find(({ hostname }) => hostname === host)?.revoked
+  const known = () => {
+    const plane = new Plane()
+    plane.offer({ _tag: "ArtifactsVerified", artifacts: unitWithKeys({ h1: h1.openSsh }) })
+    return plane
+  }
+  const entry = (notBefore: number) => ({ notBefore, reason: "stolen", revokedBy: "ada" })
+
+  it("who is kept out, from when on certificates count, why, and by whom", () => {
+    const plane = known()
+    plane.heartbeat("h1", {}, undefined, start)
+    assert.isNull(shown(plane, "h1"))
+    revoke(plane, { h1: start + hour, h2: start })
+    assert.deepStrictEqual([shown(plane, "h1"), shown(plane, "h2")], [entry(start + hour), entry(start)])
+    revoke(plane, { h2: start }, start + 1)
+    assert.deepStrictEqual([shown(plane, "h1"), shown(plane, "h2")], [null, entry(start)])
+  })
+
+  it("also of a host that was never heard, or by an older version", () => {
+    const plane = known()
+    revoke(plane, { h1: start })
+    assert.deepStrictEqual(shown(plane, "h1"), entry(start))
+  })
+
+  it("nothing any more once the host enrolled anew, or is heard with a newer certificate from elsewhere", () => {
+    const enrolled = known()
+    enroll(enrolled, "h1", start)
+    revoke(enrolled, { h1: start + hour })
+    assert.deepStrictEqual(shown(enrolled, "h1"), entry(start + hour))
+    enroll(enrolled, "h1", start + hour)
+    assert.isNull(shown(enrolled, "h1"))
+
+    const heard = known()
+    revoke(heard, { h1: start + hour })
+    heard.heartbeat("h1", {}, undefined, start + hour)
+    assert.isNull(shown(heard, "h1"))
+  })
+
+  it("still, when what the host was heard with was renewed from a void one", () => {
+    const plane = known()
+    enroll(plane, "h1", start)
+    renew(plane, "h1", start, start + day)
+    plane.heartbeat("h1", {}, undefined, start + day)
+    revoke(plane, { h1: start + hour })
+    assert.deepStrictEqual(shown(plane, "h1"), entry(start + hour))
+  })
+
+  it.effect("the same after a restart", () =>
+    Effect.gen(function*() {
+      const disk = new MemoryDisk("journal")
+      const plane = new Plane(yield* openJournal(disk))
+      plane.offer({ _tag: "ArtifactsVerified", artifacts: unitWithKeys({ h1: h1.openSsh, h2: h2.openSsh }) })
+      plane.heartbeat("h1", {}, undefined, start + hour)
+      plane.heartbeat("h2", {}, undefined, start)
+      revoke(plane, { h1: start + hour, h2: start + hour })
+      const { hosts } = Views.hosts((yield* openJournal(disk)).initial, plane.now)
+      const revoked = hosts.flatMap(({ hostname, revoked: why }) => why === null ? [] : [[hostname, why]])
+      assert.deepStrictEqual(revoked, [["h2", entry(start + hour)]])
+    }))
 })
 
 describe("what is known of identities", () => {

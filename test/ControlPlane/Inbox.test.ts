@@ -8,6 +8,7 @@ import * as Reducer from "../../src/Reducer.ts"
 
 const beat: HeartbeatReceived = {
   _tag: "HeartbeatReceived",
+  issuedAt: 0,
   heartbeat: { hostname: "web-1", at: 0 },
   capabilities: new Set()
 }

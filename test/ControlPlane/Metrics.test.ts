@@ -94,6 +94,19 @@ describe("metrics of the state", () => {
     assert.isFalse(page.families.has("nixfleet_hosts"))
   })
 
+  it("what operators hold, by how, 0 too", () => {
+    const plane = new Plane()
+    plane.publish(release)
+    plane.act({ action: "HoldHost", host: "h1", reason: "a test", until: start + 1000 })
+    plane.act({ action: "HoldHost", host: "h2", reason: "a test", until: start + 1000 })
+    plane.act({ action: "Freeze", channel: null, reason: "a test", until: start + 1000 })
+    const held = (page: ReturnType<typeof pageOf>) =>
+      ["PauseRollout", "HoldHost", "Freeze"].map((action) => page.value("nixfleet_interventions", { action }))
+    assert.deepStrictEqual(held(pageOf(plane)), [0, 2, 1])
+    plane.pass(1000)
+    assert.deepStrictEqual(held(pageOf(plane)), [0, 0, 0])
+  })
+
   it("hosts by state and channel, every state of a declared channel, 0 too", () => {
     const plane = new Plane()
     plane.publish(release)
@@ -161,7 +174,14 @@ describe("metrics of the state", () => {
     const small = fleet(10)
     const large = fleet(10_000)
     assert.strictEqual(seriesCount(large.page), seriesCount(small.page))
-    assert.sameMembers([...labelNames(large.page)], ["version", "git_commit", "channel", "state", "over_seconds"])
+    assert.sameMembers([...labelNames(large.page)], [
+      "version",
+      "git_commit",
+      "channel",
+      "state",
+      "over_seconds",
+      "action"
+    ])
     const text = metricsOfState(large.plane.state, measured(large.plane.now))
     for (const secret of ["host-1", idOf({ ref: "a1", waves: [] }), "a10000"]) assert.notInclude(text, secret)
     assert.strictEqual(large.page.value("nixfleet_hosts", { channel: "stable", state: "Pending" }), 10_000)
@@ -208,6 +228,7 @@ describe("metrics of the loop", () => {
   const id = idOf(release)
   const heartbeat = {
     _tag: "HeartbeatReceived",
+    issuedAt: 0,
     heartbeat: { hostname: "h1", at: start, journal_id: "journal-of-h1", digests: [] },
     capabilities: capable
   } as const

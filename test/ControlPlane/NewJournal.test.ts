@@ -119,6 +119,7 @@ describe("A host whose journal was replaced in the middle of a rollout (D2, D7)"
     const { plane } = midway("Soaking")
     plane.offer({
       _tag: "HeartbeatReceived",
+      issuedAt: 0,
       heartbeat: { hostname: "h1", at: plane.now, journal_id: "journal-2" },
       capabilities: new Set(["journal", "verdicts", "attempts"])
     })

@@ -96,6 +96,7 @@ describe("A wiped database (D6)", () => {
     const waiterId = plane.park("h1")
     plane.offer({
       _tag: "HeartbeatReceived",
+      issuedAt: 0,
       heartbeat: { hostname: "h1", at: plane.now },
       capabilities: new Set(["journal", "verdicts", "attempts"])
     })

@@ -15,7 +15,7 @@ function ready(): Plane {
 }
 
 const statusOf = (plane: Plane, host: string) =>
-  Views.hosts(plane.state).hosts.find(({ hostname }) => hostname === host)
+  Views.hosts(plane.state, plane.now).hosts.find(({ hostname }) => hostname === host)
 
 describe("Views (W24)", () => {
   it("a host without heartbeat and without rollout is shown, with what is declared", () => {
@@ -103,16 +103,19 @@ describe("Views (W24)", () => {
       waves: 2,
       hostStates: { h1: "Soaking", h2: "Pending", h3: "Pending" }
     })
-    assert.deepStrictEqual(Views.rolloutHosts(plane.state, id)?.hosts.map(({ host, wave }) => [host, wave]), [
-      ["h1", 0],
-      ["h2", 1],
-      ["h3", 1]
-    ])
+    assert.deepStrictEqual(
+      Views.rolloutHosts(plane.state, plane.now, id)?.hosts.map(({ host, wave }) => [host, wave]),
+      [
+        ["h1", 0],
+        ["h2", 1],
+        ["h3", 1]
+      ]
+    )
     plane.publish({ ...r1, ref: "b2", signedAt: start + 1 })
     assert.deepInclude(Views.lifecycle(plane.state, id), { state: "Superseded", supersededBy: "stable@b2" })
     assert.deepStrictEqual(Views.rollouts(plane.state).rollouts.map(({ rolloutId }) => rolloutId), ["stable@b2"])
     assert.isUndefined(Views.lifecycle(plane.state, "stable@ffff"))
-    assert.isUndefined(Views.rolloutHosts(plane.state, "stable@ffff"))
+    assert.isUndefined(Views.rolloutHosts(plane.state, plane.now, "stable@ffff"))
   })
 
   it("channels are those of the fleet in force", () => {
@@ -130,9 +133,9 @@ describe("Views (W24)", () => {
   it("every view can be written as its schema says", () => {
     const plane = ready()
     dispatched(plane, "h1").soaks(plane)
-    Schema.encodeSync(HostsResponse)(Views.hosts(plane.state))
+    Schema.encodeSync(HostsResponse)(Views.hosts(plane.state, plane.now))
     Schema.encodeSync(RolloutList)(Views.rollouts(plane.state))
-    const view = Views.rolloutHosts(plane.state, id)
+    const view = Views.rolloutHosts(plane.state, plane.now, id)
     assert.isDefined(view)
     if (view !== undefined) Schema.encodeSync(RolloutHosts)(view)
   })

@@ -1,7 +1,7 @@
 /** How scripts learn whether a fleet, or a rollout, has converged: by exit codes (0, 2, 3), apart from "could not ask" (1). */
 import { assert, describe, it, layer, vi } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { parseDuration } from "../../src/Operator/commands/RolloutWait.ts"
+import { parseDuration } from "../../src/Operator/Duration.ts"
 import { standingOf } from "../../src/Operator/RolloutState.ts"
 import { fleetStanding, hostStanding } from "../../src/Operator/StatusTable.ts"
 import { HostStatusEntry, RolloutLifecycle } from "../../src/Schema/OperatorViews.ts"
@@ -31,6 +31,8 @@ const hostJson = (overrides: object = {}) => ({
 })
 const hostOf = (overrides: object = {}) => Schema.decodeUnknownSync(HostStatusEntry)(hostJson(overrides))
 
+const revoked = { notBefore: "2026-06-01T11:00:00Z", reason: null, revokedBy: null }
+
 describe("how a host stands", () => {
   it.each<[object, string]>([
     [{}, "converged"],
@@ -42,7 +44,9 @@ describe("how a host stands", () => {
     [{ converged: false, rolloutState: null, declaredClosureHash: null }, "converged"],
     [{ converged: false, rolloutState: "Failed" }, "ended"],
     [{ converged: false, rolloutState: "Reverted" }, "ended"],
-    [{ quarantinedClosure: target }, "ended"]
+    [{ quarantinedClosure: target }, "ended"],
+    [{ revoked }, "converged"],
+    [{ converged: false, rolloutState: "Soaking", revoked }, "ended"]
   ])("%j is %s", (overrides, how) => assert.strictEqual(hostStanding(hostOf(overrides)), how))
 
   it("a fleet stands as the worst of its hosts, and names some of those", () => {
@@ -57,7 +61,7 @@ describe("how a host stands", () => {
     })
     assert.deepStrictEqual(fleetStanding([...named(2, soaking), hostOf({ hostname: "x\u001b", ...failed })]), {
       how: "ended",
-      text: "1 of 3 hosts failed, were rolled back or are in quarantine: x?"
+      text: "1 of 3 hosts failed, were rolled back, are revoked or in quarantine: x?"
     })
   })
 })
@@ -97,7 +101,8 @@ it.each<[string, number | undefined]>([
   ["", undefined],
   ["-1", undefined],
   ["1.5h", undefined],
-  ["1d", undefined],
+  ["7d", 604_800_000],
+  ["1w", undefined],
   ["soon", undefined],
   ["1234567890", undefined]
 ])("the time %j is %s ms", (text, ms) => assert.strictEqual(parseDuration(text), ms))
@@ -185,6 +190,8 @@ describe("exit codes", () => {
           const { flags } = yield* connection("alice", ({ path }) =>
             path === "/v1/hosts"
               ? reply(200, { hosts: hosts.map((host) => hostJson(host)) })
+              : path === "/v1/operator/actions"
+              ? reply(200, { inForce: [], recent: [] })
               : reply(200, { name: "stable", declared_ci_commit: null, signed_at: null, freshness_window_minutes: 60 }))
           assert.strictEqual((yield* nixfleet(["status", ...flags])).code, 0)
           for (const format of [[], ["--json"]]) {

@@ -19,6 +19,7 @@ const fetching = (doneBytes: number, expectedBytes: number | null) => ({
   doneBytes,
   expectedBytes
 })
+const revoked = (at: number) => ({ notBefore: new Date(at).toISOString(), reason: "stolen", revokedBy: "ada" })
 const hostJson = (overrides: object = {}) => ({
   hostname: "web-1",
   channel: "stable",
@@ -51,6 +52,13 @@ describe("status labels", () => {
     [{ rolloutState: "Activating", fetching: fetching(31_500_000, null) }, "fetching 31 MB", "yellow"],
     [{ rolloutState: "Activating", fetching: fetching(0, 0) }, "fetching 0 B", "yellow"],
     [{ rolloutState: "Soaking", fetching: fetching(31, 120) }, "soaking", "yellow"],
+    [{ revoked: revoked(now - hour) }, "revoked since 2026-06-01T11:00:00Z: stolen", "red"],
+    [
+      { revoked: { ...revoked(now), reason: null }, rolloutState: "Failed" },
+      "revoked since 2026-06-01T12:00:00Z",
+      "red"
+    ],
+    [{ revoked: revoked(now + hour) }, "revoked until 2026-06-01T13:00:00Z: stolen", "red"],
     [{ rolloutState: "Failed" }, "failed", "red"],
     [{ rolloutState: "Failed", quarantinedClosure: "x" }, "failed: channel halted, push fix", "red"],
     [{ rolloutState: "Reverted" }, "reverted", "red"],
@@ -103,6 +111,17 @@ describe("tables", () => {
     ])
     const unknown = statusRow(hostOf({ currentClosureHash: null, declaredClosureHash: null }), undefined, now)
     assert.deepStrictEqual(texts(unknown).slice(2, 4), ["<unseen>", "<unset>"])
+  })
+
+  it("a host whose label says what it is at does not say it twice", () => {
+    const waitsFor = { gate: "soaking", because: "it soaks until noon", clearedBy: "time", earliestAt: null }
+    const shown = (rolloutState: string) => texts(statusRow(hostOf({ rolloutState, waitsFor }), undefined, now))[4]
+    assert.strictEqual(shown("Soaking"), "soaking")
+    assert.strictEqual(shown("Activating"), "activating")
+    assert.strictEqual(shown("Converged"), "converged (waits: it soaks until noon)")
+    const gone = { ...waitsFor, gate: "certificate-revoked" }
+    const entry = hostOf({ rolloutState: "Pending", revoked: revoked(now - hour), waitsFor: gone })
+    assert.strictEqual(texts(statusRow(entry, undefined, now))[4], "revoked since 2026-06-01T11:00:00Z: stolen")
   })
 
   it("rollouts count their hosts by state", () => {

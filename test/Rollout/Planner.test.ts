@@ -15,7 +15,7 @@ import { hostsByWave, proofOf, reportWave } from "../../src/Rollout/planner/Wave
 import { step } from "../../src/Rollout/Rollout.ts"
 import type { HostRecord, RolloutRecord } from "../../src/Schema/HostRecord.ts"
 import type { HostStateName } from "../../src/Schema/Wire.ts"
-import { candidate, flightsOf, noOrder, rolloutIn } from "../support/planner.ts"
+import { byAlice, candidate, flightsOf, type InForce, interventionsOf, noOrder, rolloutIn } from "../support/planner.ts"
 import {
   after,
   assertState,
@@ -60,7 +60,8 @@ function manifest(fields: Partial<ManifestView> = {}): ManifestView {
 function known(
   record: RolloutRecord,
   states: Readonly<Record<string, HostStateName | HostRecord>> = {},
-  planned = topology(waves)
+  planned = topology(waves),
+  held: ReadonlyArray<string> = []
 ): RolloutView {
   return {
     record,
@@ -70,6 +71,7 @@ function known(
       const state = states[hostname]
       return typeof state === "object" ? state : recordIn(state ?? "Pending", { fields: { hostname } })
     },
+    isHeld: (hostname) => held.includes(hostname),
     alwaysDeclares: () => true
   }
 }
@@ -80,6 +82,7 @@ interface Scene {
   readonly queued?: Readonly<Record<string, { readonly rolloutId: string; readonly attempt: number }>>
   readonly now?: number
   readonly channel?: Partial<ChannelView>
+  readonly interventions?: InForce
   readonly quarantine?: {
     readonly rollouts?: Readonly<Record<string, ReadonlyArray<string>>>
     readonly closures?: ReadonlyArray<string>
@@ -105,6 +108,7 @@ function scene(given: Scene): PlanView {
       ),
       closures: new Map(given.quarantine?.closures?.map((closure) => [closure, "a-host"]))
     },
+    interventions: interventionsOf(given.interventions),
     channelOf: () => undefined,
     flights: flightsOf({}),
     convergedOn: () => undefined
@@ -162,7 +166,8 @@ describe("opening (D7, D15, P-19, P-20)", () => {
   it("the same topology signed again is refreshed and not rolled out again, whatever became of it", () => {
     for (const state of ["Terminal", "Failed", "Reverted"] as const) {
       const again = manifest({ manifestHash: "h2", signedAt: t0 + 1 })
-      assert.deepStrictEqual(lines(plan(scene({ manifest: again, rollouts: [known(rolloutIn(state))] }))), [
+      const hosts = Object.fromEntries(waves.flat().map((host) => [host, "Converged" as const]))
+      assert.deepStrictEqual(lines(plan(scene({ manifest: again, rollouts: [known(rolloutIn(state), hosts)] }))), [
         "refresh stable@aa11 h2"
       ])
     }
@@ -437,7 +442,10 @@ describe("gates", () => {
     assert.deepStrictEqual(lines(result), [])
     const canary = result.verdicts.find(({ hostname }) => hostname === "canary")?.verdict
     assert.include(canary?.because, "stable@aa11 is quarantined: broken, which its manifest names")
-    assert.strictEqual(canary?.clearedBy, "publishing a manifest that no longer names broken")
+    assert.strictEqual(
+      canary?.clearedBy,
+      "publishing a manifest that no longer names broken, or nixfleet quarantine clear stable@aa11"
+    )
   })
 
   it("a database that may have lost another waits for the digests of all, or for the grace (D6)", () => {
@@ -473,6 +481,9 @@ describe("gates", () => {
       wave: 2,
       rollout: rolloutIn("Failed"),
       progress: reportWave(known(rolloutIn("Active")), hostsByWave(topology(waves)), late),
+      frozen: { channel: "stable", ...byAlice },
+      paused: byAlice,
+      held: byAlice,
       recovering: { untilAt: late + 1, missingHosts: ["a"] },
       quarantined: new Map([[target, "a-host"]]),
       predecessors: [{ channel: "edge", because: "it runs", clearedBy: "its end" }],
@@ -484,6 +495,9 @@ describe("gates", () => {
     })
     assert.deepStrictEqual(spoken, [
       "rollout-state",
+      "frozen",
+      "paused",
+      "held",
       "recovery",
       "quarantine",
       "channel-edges",
@@ -492,9 +506,10 @@ describe("gates", () => {
     ])
     const first = judge(worst)
     assert.strictEqual(!first.pass && first.gate, "rollout-state")
+    const { frozen: _frozen, held: _held, paused: _paused, ...free } = worst
     assert.deepStrictEqual(
       judge({
-        ...worst,
+        ...free,
         wave: 0,
         rollout: rolloutIn("Active"),
         recovering: { untilAt: late, missingHosts: ["a"] },
@@ -575,6 +590,7 @@ describe("dispatch (D8)", () => {
         asked++
         return record
       },
+      isHeld: () => false,
       alwaysDeclares: () => true
     }
     const result = plan(scene({ manifest: manifest({ plan: planned }), rollouts: [big] }))

@@ -66,6 +66,15 @@ describe("the control plane's configuration", () => {
     }
   })
 
+  it("strict takes the authority's key from no file, unless that is said", () => {
+    const values = { strict: true, issuanceCaCert: "/ca.pem" }
+    const [problem, ...others] = problems(gather({ values: { ...values, issuanceCaKey: "/ca-key.pem" } }))
+    assert.deepStrictEqual(others, [])
+    assert.match(problem ?? "", /^file \/etc\/cp\.json key issuanceCaKey: a file is not taken with strict/)
+    good(gather({ values: { ...values, issuanceCaKey: "/ca-key.pem", allowFileCaKey: true } }))
+    good(gather({ values: { ...values, issuanceCaSignCommand: "sign" } }))
+  })
+
   it("names of operators are a list separated by commas", () => {
     assert.deepStrictEqual(namesOf(good(gather()).config.operatorCn), [])
     const { config } = good(gather({ values: { operatorCn: "operator-ada, ops@example" } }))

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os"
 import { basename, join, resolve } from "node:path"
 import { removeStore } from "../../examples/nix/Builder.ts"
 import { noNix } from "../support/nixLab.ts"
+import { anyPrivateKey, filesBelow, leaksBelow, secretPem } from "../support/secrets.ts"
 
 const checkout = resolve(import.meta.dirname, "..", "..")
 
@@ -113,6 +114,10 @@ describe.skipIf(noNix !== undefined)("the demo with real Nix", () => {
           readdirSync(join(folder, "hosts/alpha/nix/store")).filter((name) => name.endsWith("-web-foreign")),
           []
         )
+        const keys = filesBelow(folder).filter((file) => /-key\.pem$|\/release\.key$/.test(file))
+        assert.strictEqual(keys.length, 9, "of the control plane, the operator, six hosts, and the releases")
+        const secrets = keys.map((file) => secretPem(basename(file), readFileSync(file, "utf8")))
+        assert.deepStrictEqual(leaksBelow(folder, [anyPrivateKey, ...secrets], keys), [])
       }
     }))
 })

@@ -1,13 +1,13 @@
 /** A fetch that takes its time, on real processes: its host and the control plane say how far it is. */
 import { assert, describe, layer } from "@effect/vitest"
 import { Effect, Schema } from "effect"
-import { createReadStream, existsSync, statSync } from "node:fs"
-import { createServer, type ServerResponse } from "node:http"
-import { basename, join } from "node:path"
+import { existsSync, statSync } from "node:fs"
+import { join } from "node:path"
 import { AgentStatusJson } from "../../src/Schema/AgentStatus.ts"
 import { Certificates } from "../support/certificates.ts"
 import { agentMain, runCommand } from "../support/command.ts"
 import { eventually, eventuallyIs, type Fleet, makeFleet } from "../support/fleet.ts"
+import { slowSource } from "../support/slowSource.ts"
 
 const host = "edge-07"
 const operatorMain = join(import.meta.dirname, "../../src/Operator/Main.ts")
@@ -19,35 +19,6 @@ const status = (fleet: Fleet) => {
   const { fetching, journal } = Schema.decodeUnknownSync(AgentStatusJson)(out)
   return { fetching, sentence: journal?.waitsFor.sentence ?? "" }
 }
-
-/** Serves archives of a directory, but of each only the first half until `finish`. */
-const slowSource = Effect.fnUntraced(function*(directory: string) {
-  const waiting: Array<() => void> = []
-  const answer = (file: string, response: ServerResponse) => {
-    const { size } = statSync(file)
-    const half = Math.floor(size / 2)
-    response.writeHead(200, { "content-length": size })
-    createReadStream(file, { end: half - 1 }).pipe(response, { end: false })
-    waiting.push(() => createReadStream(file, { start: half }).pipe(response))
-  }
-  const server = yield* Effect.acquireRelease(
-    Effect.sync(() =>
-      createServer((request, response) => answer(`${directory}/${basename(request.url ?? "")}`, response))
-    ),
-    (one) =>
-      Effect.sync(() => {
-        one.closeAllConnections()
-        one.close()
-      })
-  )
-  const port = yield* Effect.callback<number>((resume) => {
-    server.listen(0, "127.0.0.1", () => {
-      const address = server.address()
-      resume(Effect.succeed(typeof address === "object" && address !== null ? address.port : 0))
-    })
-  })
-  return { url: `http://127.0.0.1:${port}`, finish: () => waiting.splice(0).forEach((go) => go()) }
-})
 
 describe("a slow fetch", () => {
   layer(Certificates.layer, { excludeTestServices: true })((it) => {

@@ -1,9 +1,14 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Cause, Clock, Effect, Exit, Queue, Random } from "effect"
+import { hostIn } from "../../src/ControlPlane/State.ts"
 import type { ExchangeRequest, ExchangeResponse } from "../../src/Layers/Net/Exchange.ts"
+import type { LogRow } from "../../src/Schema/ControlPlaneJournal.ts"
+import { checkAll, isDrained, openBooks, readMirror } from "../../src/Simulation/Checks.ts"
 import { Dice } from "../../src/Simulation/Dice.ts"
 import { calm, Network, type Weather } from "../../src/Simulation/Network.ts"
 import { Process } from "../../src/Simulation/Process.ts"
+import { closureOf, rolloutIdOf } from "../../src/Simulation/Release.ts"
+import { revocationsDisobeyed } from "../../src/Simulation/Revocations.ts"
 import { Timeline } from "../../src/Simulation/Timeline.ts"
 import { World } from "../../src/Simulation/World.ts"
 
@@ -205,6 +210,68 @@ describe("the network", () => {
     assert.strictEqual(exchange({}, { answer: { status: 200, body: new Uint8Array(101) } }).ended, "tooLarge")
     assert.deepStrictEqual(exchange({}, { maxRequestBytes: 9 }).acted, 0)
     assert.strictEqual(exchange({}, { maxRequestBytes: 9 }).ended, "413")
+  })
+})
+
+describe("a host that is revoked, and is not any more", () => {
+  const world = new World({ seed: "revoked", waves: [["a"], ["b"]], soakSeconds: 60 })
+  const named = (name: string) => world.hosts.find((host) => host.name === name)!
+  /** Statuses of the control plane's answers to a host, each with the virtual second. */
+  const answersTo = (name: string) =>
+    world.trace.lines.flatMap((line) => {
+      const [, at, path, status] =
+        new RegExp(`^ *([\\d.]+) network +control-plane \\S+ (\\S+) of ${name}: (\\d+)$`).exec(line) ??
+          []
+      return path === undefined ? [] : [{ at: Number(at), path, status: Number(status) }]
+    })
+  const mirrorState = (name: string, version: number) =>
+    hostIn(readMirror(world), rolloutIdOf(version), name)?.record.state
+
+  it("is refused from the list on, its open poll too, goes on by itself, and loses nothing", () => {
+    world.publish(1)
+    world.start()
+    while (mirrorState("a", 1) !== "Soaking") world.pass(1_000)
+    const revokedAt = world.timeline.now / 1000
+    world.revoke(named("a"), 180_000)
+    world.pass(150_000)
+
+    const refusedAt = answersTo("a").find(({ status }) => status === 401)?.at ?? Infinity
+    const poll = answersTo("a").find(({ path, status }) => status === 401 && path.startsWith("/v1/agent/dispatch"))
+    assert.isAtMost(refusedAt - revokedAt, 31, "the control plane looks for lists every 30 s")
+    assert.strictEqual(poll?.at, refusedAt, "the poll that waited was the first to be refused")
+    assert.deepStrictEqual([...new Set(answersTo("a").flatMap(({ at, status }) => at < refusedAt ? [] : [status]))], [
+      401
+    ])
+    assert.isTrue(answersTo("b").every(({ status }) => status < 400))
+    assert.strictEqual(named("a").hardware.running, closureOf(1))
+    assert.isFalse(isDrained(openBooks(world)), "it has events that nobody takes")
+    assert.strictEqual(mirrorState("a", 1), "Soaking")
+    assert.lengthOf(named("b").hardware.runs, 0)
+
+    world.pass(300_000)
+    assert.deepStrictEqual([mirrorState("a", 1), mirrorState("b", 1)], ["Converged", "Converged"])
+    const books = openBooks(world)
+    assert.isTrue(isDrained(books))
+    assert.deepStrictEqual([...checkAll(books), ...revocationsDisobeyed(books)], [])
+  })
+
+  it("a control plane that let it in all the same would be found out", () => {
+    const open = new World({ seed: "let in", waves: [["a"], ["b"]], soakSeconds: 5 })
+    open.publish(1)
+    open.start()
+    open.pass(120_000)
+    const { log } = openBooks(open)
+    const list = (...hosts: ReadonlyArray<string>): LogRow => {
+      const signedAt = (log[0]?.now ?? 0) - 60_000
+      const revocations = hosts.map((hostname) => ({ hostname, notBefore: signedAt }))
+      const payload = { fact: "RevocationsInForce", list: { signedAt, hash: "h", revocations } } as const
+      return { now: signedAt, entry: { kind: "identity", payload } }
+    }
+    const found = revocationsDisobeyed({ log: [list("a"), ...log] })
+    assert.isTrue(found.some((text) => text.startsWith("a got its dispatch of stable@")), found.join("\n"))
+    assert.isTrue(found.some((text) => text.startsWith("an event of a in stable@")), found.join("\n"))
+    assert.isTrue(found.every((text) => !/\bb\b/.test(text)), found.join("\n"))
+    assert.deepStrictEqual(revocationsDisobeyed({ log: [list("a", "b"), list(), ...log] }), [])
   })
 })
 

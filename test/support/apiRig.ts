@@ -4,6 +4,7 @@ import type { Api } from "../../src/ControlPlane/Api/Api.ts"
 import { makeHandler } from "../../src/ControlPlane/Api/Handler.ts"
 import type { Busy } from "../../src/ControlPlane/Inbox.ts"
 import type {
+  ActionAnswer,
   EventAnswer,
   HeartbeatAnswer,
   Input,
@@ -20,7 +21,7 @@ import { commit, fleetJson, manifestJson, signed, signedAt, slot } from "./artif
 import { utf8 } from "./tls.ts"
 
 export const suffix = "fleet.test"
-const longAgo = 0
+export const longAgo = 0
 const farAhead = 4_000_000_000_000
 
 export const peerNamed = (commonName: string | undefined, validity: Partial<Peer> = {}): Peer => ({
@@ -64,6 +65,7 @@ export interface ApiRig {
   eventAnswer: Effect.Effect<EventAnswer | Busy>
   heartbeatAnswer: Effect.Effect<HeartbeatAnswer | Busy>
   issuanceAnswer: Effect.Effect<IssuanceAnswer | Busy>
+  actionAnswer: Effect.Effect<ActionAnswer | Busy>
   room: boolean
   readonly call: (request: ExchangeRequest, peer?: Peer, address?: string) => Effect.Effect<ExchangeResponse>
 }
@@ -78,11 +80,18 @@ export const apiRig = Effect.fnUntraced(function*(overrides: Partial<Api> = {}) 
     eventAnswer: Effect.succeed({ _tag: "Applied" }),
     heartbeatAnswer: Effect.succeed({ _tag: "Heartbeat", response: { bootstrap_rollouts: [] } }),
     issuanceAnswer: Effect.succeed({ _tag: "Granted" }),
+    actionAnswer: Effect.succeed({
+      _tag: "NotTaken",
+      because: "not-now",
+      reason: "rollout-over",
+      detail: "it is over"
+    }),
     room: true,
     handler: makeHandler({
       inbox: {
         event: (input) => Effect.suspend(() => (offered.push(input), rig.eventAnswer)),
         heartbeat: (input) => Effect.suspend(() => (offered.push(input), rig.heartbeatAnswer)),
+        action: (input) => Effect.suspend(() => (offered.push(input), rig.actionAnswer)),
         issuance: (input) => Effect.suspend(() => (offered.push(input), rig.issuanceAnswer)),
         offer: (input) => rig.room && offered.push(input) > 0
       },
@@ -90,12 +99,14 @@ export const apiRig = Effect.fnUntraced(function*(overrides: Partial<Api> = {}) 
       state: () => rig.state,
       projections: {
         hosts: () => ({ hosts: [] }),
+        why: () => undefined,
         rollouts: () => ({ rollouts: [] }),
         rolloutHosts: () => undefined,
         lifecycle: () => undefined,
         channel: () => undefined
       },
       eventLog: ({ rolloutId }) => Effect.succeed({ rollout_id: rolloutId, events: [] }),
+      recentActions: Effect.succeed([]),
       metrics: Effect.succeed(""),
       issuance: undefined,
       tokenKeys: Effect.succeed(slot()),

@@ -64,6 +64,7 @@ export class World {
           event: () => Effect.die("unused"),
           heartbeat: () => Effect.die("unused"),
           issuance: () => Effect.die("unused"),
+          action: () => Effect.die("unused"),
           offer: () => false,
           submit: (input) => Effect.sync(() => this.#decide(input)),
           ended: Effect.never

@@ -9,6 +9,7 @@ import { createHash } from "node:crypto"
 import { decide, settle } from "../../src/ControlPlane/Decide.ts"
 import type {
   Action,
+  ActionAnswer,
   Answer,
   Capabilities,
   EventReceived,
@@ -26,6 +27,7 @@ import type { StateDirectoryUnusable } from "../../src/Layers/Disk/StateDirector
 import { Ids } from "../../src/Layers/Ids.ts"
 import { newPending, step, type UnnumberedEvent } from "../../src/Rollout/Host.ts"
 import type { HostRecord } from "../../src/Schema/HostRecord.ts"
+import type { ActionTaken, OperatorAction } from "../../src/Schema/Interventions.ts"
 import {
   AgentEvent,
   allCapabilities,
@@ -241,9 +243,15 @@ export class Plane {
     return answer?._tag === "Dispatch" ? answer.dispatch : undefined
   }
 
-  heartbeat(host: string, fields: Partial<HeartbeatRequest> = {}, capabilities: Capabilities = capable) {
+  heartbeat(
+    host: string,
+    fields: Partial<HeartbeatRequest> = {},
+    capabilities: Capabilities = capable,
+    issuedAt: number = start
+  ) {
     const answer = this.offer({
       _tag: "HeartbeatReceived",
+      issuedAt,
       heartbeat: {
         hostname: host,
         at: this.now,
@@ -258,6 +266,18 @@ export class Plane {
 
   post(host: string, rolloutId: string, event: AgentEvent, options: Parameters<typeof eventInput>[3] = {}): Answer {
     return this.offer(eventInput(host, rolloutId, event, options))
+  }
+
+  /** An operator does something; it must be taken. */
+  act(action: OperatorAction, actor = "alice"): ActionTaken {
+    const answer = this.ask(action, actor)
+    return answer._tag === "Taken" ? answer.taken : assert.fail(`${action.action}: ${JSON.stringify(answer)}`)
+  }
+
+  /** The same, whatever becomes of it. */
+  ask(action: OperatorAction, actor = "alice"): ActionAnswer {
+    const answer = this.offer({ _tag: "ActionAsked", action, actor })
+    return answer._tag === "Taken" || answer._tag === "NotTaken" ? answer : assert.fail(`answered with ${answer._tag}`)
   }
 
   /** Every host of the releases is heard: nothing has to be recovered. */

@@ -24,7 +24,8 @@ import { signingWith } from "../../src/Operator/Signing.ts"
 import { type DeclaredPolicy, decodeFleetDeclaration } from "../../src/Schema/FleetDeclaration.ts"
 import type { HostRecord } from "../../src/Schema/HostRecord.ts"
 import { HostsResponse, RolloutHosts } from "../../src/Schema/OperatorViews.ts"
-import { releaseSeed, trustJson } from "./artifacts.ts"
+import type { Json } from "../../src/Trust/CanonicalJson.ts"
+import { releaseSeed, signed, trustJson } from "./artifacts.ts"
 import { agentSuffix, Certificates } from "./certificates.ts"
 import { publishClosure } from "./closures.ts"
 import { launch, messageOf, type Running } from "./controlPlaneProcess.ts"
@@ -80,6 +81,10 @@ export const eventuallyIs = <A>(
 export interface FleetOptions {
   readonly hosts: ReadonlyArray<string>
   readonly policy?: Partial<DeclaredPolicy>
+  /** Keys that the fleet declares, in OpenSSH's form; a host without one has its certificate already. */
+  readonly publicKeys?: Readonly<Record<string, string>>
+  /** What everybody trusts; the release key alone when nothing is said. */
+  readonly trust?: unknown
   /** Options of the control plane over the shortened ones. */
   readonly controlPlane?: Readonly<Record<string, unknown>>
   /** What runs as the agent, or as the control plane; their sources when nothing is said. */
@@ -140,7 +145,7 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
   const port = yield* freePort
   const at = (...parts: ReadonlyArray<string>) => join(directory, ...parts)
   for (const name of ["archives", "releases/rollouts", "state"]) mkdirSync(at(name), { recursive: true, mode: 0o700 })
-  const trustFile = writeJson(at("trust.json"), trustJson())
+  const trustFile = writeJson(at("trust.json"), options.trust ?? trustJson())
   const operatorFiles = write("operator", authority.operator("operator"))
 
   const agentConfig = Effect.fnUntraced(function*(host: string, given: Readonly<Record<string, unknown>>) {
@@ -256,7 +261,13 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
         rolloutPolicies: { standard: { ...onePolicy, ...options.policy, ...policy } },
         hosts: Object.fromEntries(options.hosts.map((host) => [
           host,
-          { channel: "stable", platform: "x86_64-linux", tags: [host], closure: closures[host] ?? null, pubkey: null }
+          {
+            channel: "stable",
+            platform: "x86_64-linux",
+            tags: [host],
+            closure: closures[host] ?? null,
+            pubkey: options.publicKeys?.[host] ?? null
+          }
         ]))
       })
       if (!decoded.ok) throw new Error(decoded.problem)
@@ -268,6 +279,13 @@ export const makeFleet = Effect.fnUntraced(function*(options: FleetOptions) {
         replaceFile(at("releases", path), bytes)
       }
       return `stable@${ref}`
+    },
+
+    /** Signs and publishes a list beside the releases, its signature first. */
+    publishList: (name: string, list: Json): void => {
+      const { bytes, signature } = signed(list)
+      replaceFile(at("releases", `${name}.sig`), signature)
+      replaceFile(at("releases", name), bytes)
     },
 
     /** Starts the control plane, whatever becomes of it. */

@@ -145,6 +145,7 @@ export const issuanceRig = Effect.fnUntraced(
             if (answer._tag === "Granted" || answer._tag === "Denied") return answer
             throw new Error(`${input._tag} was answered with ${answer._tag}`)
           }),
+        action: () => Effect.die("unused"),
         offer: () => false
       },
       state: () => plane.state,

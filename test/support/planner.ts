@@ -1,11 +1,34 @@
 /** What gates look at, in the smallest case that passes all of them; a test changes what it is about. */
 import { Flights } from "../../src/Rollout/planner/Budgets.ts"
-import type { Budget, Candidate, InFlight, PlannedOrder } from "../../src/Rollout/planner/View.ts"
+import type {
+  Budget,
+  Candidate,
+  Freeze,
+  HeldBy,
+  InFlight,
+  Interventions,
+  PlannedOrder
+} from "../../src/Rollout/planner/View.ts"
 import { open } from "../../src/Rollout/Rollout.ts"
 import type { RolloutRecord, RolloutStateName } from "../../src/Schema/HostRecord.ts"
 import { late, t0, target } from "./records.ts"
 
 export const noOrder: PlannedOrder = { edges: new Map(), budgets: new Map() }
+
+export const byAlice: HeldBy = { by: "by alice, who works on it", until: late + 3_600_000 }
+
+export interface InForce {
+  readonly freeze?: Freeze
+  readonly pauses?: Readonly<Record<string, HeldBy>>
+  readonly holds?: Readonly<Record<string, HeldBy>>
+}
+
+/** What operators hold back: nothing, unless a test says so. */
+export const interventionsOf = ({ freeze, holds = {}, pauses = {} }: InForce = {}): Interventions => ({
+  freezeOf: (channel) => freeze === undefined || (freeze.channel ?? channel) !== channel ? undefined : freeze,
+  pauseOf: (rolloutId) => pauses[rolloutId],
+  holdOf: (hostname) => holds[hostname]
+})
 
 export function rolloutIn(state: RolloutStateName, fields: Partial<RolloutRecord> = {}): RolloutRecord {
   const fresh = open({

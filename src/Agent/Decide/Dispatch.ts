@@ -12,11 +12,12 @@ import {
   type Activate,
   type Answer,
   type AttemptOf,
+  type GuardWasStale,
   refused,
   type RejectedDispatch,
   type RejectionOver
 } from "../Input.ts"
-import { entriesOf, type RolloutEntry } from "../State.ts"
+import { entriesOf, type RejectionRecord, type RolloutEntry } from "../State.ts"
 import { resend } from "./Delivery.ts"
 import type { Draft } from "./Draft.ts"
 
@@ -126,10 +127,28 @@ export function observe(draft: Draft, observed: string | undefined): void {
   draft.write({ _tag: "PutHostFact", fact: "firstObserved", value: observed })
 }
 
+export function reject(draft: Draft, { at, detail, reason, rolloutId }: RejectedDispatch): Answer {
+  putRejection(draft, { rolloutId, reason, detail, at })
+  draft.tell("warn", "dispatch rejected", { rollout: rolloutId, reason: knownReason(reason), detail })
+  return accepted
+}
+
+/** No event tells it: the record that it would belong to has ended, or is not known. */
+export function guardWasStale(draft: Draft, { order: { attempt, closure, rolloutId } }: GuardWasStale): Answer {
+  const detail = `the guard of attempt ${attempt} fired after the activation was over, for the way back to ${closure}`
+  putRejection(draft, { rolloutId, reason: "guard-stale", detail, at: draft.now.wall })
+  draft.tell("warn", "a guard fired for an activation that is over; nothing is resumed because of it", {
+    reason: "guard-stale",
+    rollout: rolloutId,
+    attempt,
+    closure
+  })
+  return accepted
+}
+
 /** Latest per rollout, at most as many as a heartbeat carries; the oldest makes room (D8). */
-export function reject(draft: Draft, input: RejectedDispatch): Answer {
-  const { at, reason, rolloutId } = input
-  const rejection = { rolloutId, reason, detail: input.detail.slice(0, rejectionDetailLimit).toWellFormed(), at }
+function putRejection(draft: Draft, input: RejectionRecord): void {
+  const rejection = { ...input, detail: input.detail.slice(0, rejectionDetailLimit).toWellFormed() }
   const rejections = new Map(draft.state.rejections)
   rejections.delete(input.rolloutId)
   for (const id of rejections.keys()) {
@@ -140,11 +159,5 @@ export function reject(draft: Draft, input: RejectedDispatch): Answer {
   rejections.set(input.rolloutId, rejection)
   draft.write({ _tag: "PutRejection", rejection })
   draft.state = { ...draft.state, rejections }
-  draft.tell("warn", "dispatch rejected", {
-    rollout: input.rolloutId,
-    reason: knownReason(input.reason),
-    detail: input.detail
-  })
   draft.ring("heartbeat")
-  return accepted
 }

@@ -219,8 +219,12 @@ export const heartbeat = Effect.fnUntraced(function*(api: Api, call: Call) {
   if (decoded.value.hostname !== host) {
     return yield* refuse("hostname-differs", `${host} sent a heartbeat of ${decoded.value.hostname}`, 403)
   }
-  const input = { _tag: "HeartbeatReceived", heartbeat: decoded.value, capabilities: call.capabilities } as const
-  const answer = yield* api.inbox.heartbeat(input)
+  const answer = yield* api.inbox.heartbeat({
+    _tag: "HeartbeatReceived",
+    heartbeat: decoded.value,
+    capabilities: call.capabilities,
+    issuedAt: call.identity.issuedAt
+  })
   return answer._tag === "Busy"
     ? yield* refuse("queue-full", "a heartbeat", bare(503, retryLater))
     : heartbeatResponse(answer)

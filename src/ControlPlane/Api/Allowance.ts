@@ -63,6 +63,11 @@ export const eventOverheadBytes = 512
 /** Every other request of one host: it polls and beats a few times a minute, and reads its manifest with each dispatch. */
 export const otherRequests: AllowanceRule = { burst: 240, perSecond: 4 }
 /**
+ * What a view that says why a host waits counts for among these: it costs a look at the host's whole channel, tens of milliseconds
+ * of ten thousand hosts. Six at once, then one in ten seconds.
+ */
+export const lookCost = 40
+/**
  * What a share is counted by: an IPv4 address, or the network of an IPv6 one (its first 64 bits), because whoever has one of its
  * addresses has them all.
  */

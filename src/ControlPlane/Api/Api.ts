@@ -2,14 +2,17 @@
 import { type Effect, Schema } from "effect"
 import type { TrustFileUnreadable } from "../../Layers/Disk/TrustFile.ts"
 import type { ExchangeRequest } from "../../Layers/Net/Exchange.ts"
+import type { ActionsResponse } from "../../Schema/Interventions.ts"
 import type {
   ChannelView,
+  Explanation,
   HostsResponse,
   RolloutEvents,
   RolloutHosts,
   RolloutLifecycle,
   RolloutList
 } from "../../Schema/OperatorViews.ts"
+import type { Millis } from "../../Schema/Primitives.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import type { KeySlot } from "../../Schema/Trust.ts"
 import type { Inbox } from "../Inbox.ts"
@@ -29,12 +32,13 @@ export interface EventsPage {
   readonly afterSeq: number
 }
 
-/** What operators see, as pure projections of a published state (`Views.ts`). `undefined`: there is no such thing. */
+/** What operators see, as pure projections of a published state and the time (`Views.ts`). `undefined`: there is no such thing. */
 export interface Projections {
   /** `only`: one host's entry, if there is one. */
-  readonly hosts: (state: State, only?: string) => HostsResponse
+  readonly hosts: (state: State, now: Millis, only?: string) => HostsResponse
+  readonly why: (state: State, now: Millis, host: string) => Explanation | undefined
   readonly rollouts: (state: State) => RolloutList
-  readonly rolloutHosts: (state: State, rolloutId: string, only?: string) => RolloutHosts | undefined
+  readonly rolloutHosts: (state: State, now: Millis, rolloutId: string, only?: string) => RolloutHosts | undefined
   readonly lifecycle: (state: State, rolloutId: string) => RolloutLifecycle | undefined
   readonly channel: (state: State, channel: string) => ChannelView | undefined
 }
@@ -46,12 +50,14 @@ export class TrustFileInvalid extends Schema.TaggedError<TrustFileInvalid>()("Tr
 }) {}
 
 export interface Api {
-  readonly inbox: Pick<Inbox["Service"], "event" | "heartbeat" | "issuance" | "offer">
+  readonly inbox: Pick<Inbox["Service"], "action" | "event" | "heartbeat" | "issuance" | "offer">
   readonly waiters: Pick<Waiters["Service"], "open" | "close">
   /** The published state. */
   readonly state: () => State
   readonly projections: Projections
   readonly eventLog: (page: EventsPage) => Effect.Effect<RolloutEvents, JournalUnusable>
+  /** What operators did last, newest first. */
+  readonly recentActions: Effect.Effect<ActionsResponse["recent"], JournalUnusable>
   /** The page of a scrape. */
   readonly metrics: Effect.Effect<string, JournalUnusable>
   /** Absent where this control plane has no authority to issue certificates with. */
@@ -62,7 +68,7 @@ export interface Api {
   readonly operatorNames: ReadonlySet<string>
   /** What follows `agent-<host>.` in the common names of hosts. */
   readonly agentSuffix: string
-  /** Refuse requests without `X-Nixfleet-Protocol` (control-plane.md §1.5). */
+  /** Refuse requests without `X-Nixfleet-Protocol`, and serve nothing before a list of revocations is in force (control-plane.md §1.5). */
   readonly strict: boolean
   readonly version: string
 }

@@ -34,10 +34,15 @@ export type RouteName =
   | "manifestSignature"
   | "channel"
   | "hosts"
+  | "hostWhy"
   | "rollouts"
   | "rolloutHosts"
   | "rolloutEvents"
   | "rolloutLifecycle"
+  | "act"
+  | "actions"
+  | "quarantine"
+  | "snapshot"
   | "metrics"
 
 /** Agents read the signed artifacts and their own records; what shows the whole fleet is for operators (D16). */
@@ -55,10 +60,15 @@ export const routes: ReadonlyArray<Route> = [
   { name: "manifestSignature", method: "GET", path: "/v1/rollouts/:id/sig", access: "peer" },
   { name: "channel", method: "GET", path: "/v1/channels/:name", access: "operator" },
   { name: "hosts", method: "GET", path: "/v1/hosts", access: "peer" },
+  { name: "hostWhy", method: "GET", path: "/v1/hosts/:name/why", access: "peer" },
   { name: "rollouts", method: "GET", path: "/v1/rollouts", access: "operator" },
   { name: "rolloutHosts", method: "GET", path: "/v1/rollouts/:id/hosts", access: "peer" },
   { name: "rolloutEvents", method: "GET", path: "/v1/rollouts/:id/events", access: "operator" },
   { name: "rolloutLifecycle", method: "GET", path: "/v1/rollouts/:id/lifecycle", access: "operator" },
+  { name: "act", method: "POST", path: "/v1/operator/actions", access: "operator" },
+  { name: "actions", method: "GET", path: "/v1/operator/actions", access: "operator" },
+  { name: "quarantine", method: "GET", path: "/v1/quarantine", access: "operator" },
+  { name: "snapshot", method: "GET", path: "/v1/snapshot", access: "operator" },
   { name: "metrics", method: "GET", path: "/metrics", access: "operator" }
 ]
 
@@ -68,7 +78,7 @@ const eventBodyBytes = 2_097_152
 const heartbeatBodyBytes = 524_288
 /** A certificate request, and a token beside it. */
 const issuanceBodyBytes = 16_384
-/** A GET needs none; some clients send an empty object. */
+/** An operator's action with its reason escaped in full. A GET needs none; some clients send an empty object. */
 const otherBodyBytes = 4_096
 
 /** Seconds that a poll may ask for, and gets without asking (control-plane.md §2.4). */

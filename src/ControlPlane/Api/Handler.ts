@@ -14,7 +14,8 @@ import { knownReason } from "../../Schema/Reasons.ts"
 import { allCapabilities, capabilitiesHeader, Capability, protocolHeader, protocolVersion } from "../../Schema/Wire.ts"
 import { isRevoked } from "../Identities.ts"
 import type { Capabilities } from "../Input.ts"
-import { declaredHost, isReady, type State } from "../State.ts"
+import { declaredHost, type State } from "../State.ts"
+import * as ActionRoutes from "./ActionRoutes.ts"
 import * as AgentRoutes from "./AgentRoutes.ts"
 import {
   type Allowance,
@@ -23,6 +24,7 @@ import {
   eventBytes,
   eventOverheadBytes,
   type Grant,
+  lookCost,
   makeAllowance,
   networkOf,
   otherRequests,
@@ -36,7 +38,7 @@ import { type Access, match, maxBodyBytes, queryOf, type RouteName } from "./Con
 import { identify, type Identity } from "./Identity.ts"
 import * as IssuanceRoutes from "./IssuanceRoutes.ts"
 import * as OperatorRoutes from "./OperatorRoutes.ts"
-import { bare, encoded, notReady, type Refusal, refuse } from "./Reply.ts"
+import { awaiting, bare, encoded, type Refusal, refuse } from "./Reply.ts"
 
 const log = logOf("cp_runtime")
 
@@ -89,8 +91,19 @@ function checkAccess(access: Access, identity: Identity): Refusal | undefined {
         ? undefined
         : refuse("role-not-agent", "only a host's certificate may do this", 403)
     case "operator":
-      return identity.role === "operator" ? undefined : refuse("role-not-operator", "only operators may read this", 403)
+      return identity.role === "operator"
+        ? undefined
+        : refuse("role-not-operator", "only an operator's certificate may do this", 403)
   }
+}
+
+/**
+ * What must be there before anything is served. Strict waits for the revocations, too: a new database lets nobody in whom a lost
+ * one had kept out.
+ */
+function awaited({ strict }: Api, { artifacts, identities }: State): string | undefined {
+  if (artifacts === undefined) return "first signed artifact"
+  return strict && identities.revocations === undefined ? "first signed list of revocations" : undefined
 }
 
 const encodeHealthz = encoded(Healthz)
@@ -101,7 +114,7 @@ const health = (api: Api): ExchangeResponse => {
     ok: true,
     version: api.version,
     last_tick_at: state.lastPlanAt ?? null,
-    ready: isReady(state)
+    ready: awaited(api, state) === undefined
   })
 }
 
@@ -135,6 +148,8 @@ function answer(api: Api, name: RouteName, call: Call): Answer {
       return OperatorRoutes.channel(api, call)
     case "hosts":
       return OperatorRoutes.hosts(api, call)
+    case "hostWhy":
+      return OperatorRoutes.hostWhy(api, call)
     case "rollouts":
       return OperatorRoutes.rollouts(api)
     case "rolloutHosts":
@@ -143,6 +158,14 @@ function answer(api: Api, name: RouteName, call: Call): Answer {
       return OperatorRoutes.rolloutEvents(api, call)
     case "rolloutLifecycle":
       return OperatorRoutes.rolloutLifecycle(api, call)
+    case "act":
+      return ActionRoutes.act(api, call)
+    case "actions":
+      return ActionRoutes.actions(api)
+    case "quarantine":
+      return ActionRoutes.quarantine(api)
+    case "snapshot":
+      return OperatorRoutes.snapshot(api)
     case "metrics":
       return OperatorRoutes.metrics(api)
   }
@@ -207,6 +230,10 @@ function checkAllowance(
       return within(door.events(host, body.length + eventOverheadBytes, now), name)
     case "renew":
       return within(door.renewals(host, 1, now), name)
+    case "hosts":
+    case "hostWhy":
+    case "rolloutHosts":
+      return within(door.others(host, lookCost, now), name)
     default:
       return within(door.others(host, 1, now), name)
   }
@@ -240,7 +267,8 @@ const handle = Effect.fnUntraced(function*(
   if (route.access === "anyone") return health(api)
 
   const state = api.state()
-  if (!isReady(state)) return yield* refuse("not-ready", "no signed artifact is verified yet", notReady)
+  const missing = awaited(api, state)
+  if (missing !== undefined) return yield* refuse("not-ready", `awaiting ${missing}`, awaiting(missing))
   const protocol = checkProtocol(request.headers[protocolHeader], api.strict)
   if (protocol !== undefined) return yield* protocol
   const now = yield* Clock.currentTimeMillis

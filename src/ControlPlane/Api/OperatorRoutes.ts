@@ -2,11 +2,12 @@
  * What operators read (control-plane.md §2.4). Views are projections of the published state; only the event log is read from
  * the journal. A host may ask for the views that hold its own records, and gets those and no other (D16).
  */
-import { Effect, Schema } from "effect"
+import { Clock, Effect, Schema } from "effect"
 import type { ExchangeResponse } from "../../Layers/Net/Exchange.ts"
 import {
   ChannelView,
   eventsPageLimit,
+  Explanation,
   HostsResponse,
   RolloutEvents,
   RolloutHosts,
@@ -15,13 +16,16 @@ import {
   Whoami
 } from "../../Schema/OperatorViews.ts"
 import { RolloutId } from "../../Schema/Primitives.ts"
+import { snapshotLimitBytes } from "../../Schema/Snapshot.ts"
 import { encodeUtf8 } from "../../Trust/CanonicalJson.ts"
 import { contentType } from "../MetricsRegistry.ts"
+import { snapshotLines } from "../Snapshot.ts"
 import type { Api, Call } from "./Api.ts"
 import { bytes, encoded, refuse } from "./Reply.ts"
 
 const encodeChannel = encoded(ChannelView)
 const encodeHosts = encoded(HostsResponse)
+const encodeExplanation = encoded(Explanation)
 const encodeRollouts = encoded(RolloutList)
 const encodeRolloutHosts = encoded(RolloutHosts)
 const encodeRolloutEvents = encoded(RolloutEvents)
@@ -50,14 +54,29 @@ export const channel = Effect.fnUntraced(function*(api: Api, call: Call) {
   return encodeChannel(view)
 })
 
+/** Whole milliseconds: only these can be written as a time. */
+const wholeNow = Effect.map(Clock.currentTimeMillis, Math.floor)
+
 export const hosts = (api: Api, call: Call) =>
-  Effect.sync(() => encodeHosts(api.projections.hosts(api.state(), onlyHost(call))))
+  Effect.map(wholeNow, (now) => encodeHosts(api.projections.hosts(api.state(), now, onlyHost(call))))
+
+/** Of itself a host may ask: what keeps it is what its own person wants to know. */
+export const hostWhy = Effect.fnUntraced(function*(api: Api, call: Call) {
+  const host = call.parameter
+  const only = onlyHost(call)
+  if (only !== undefined && only !== host) {
+    return yield* refuse("hostname-differs", `${only} asked why ${host} waits`, 403)
+  }
+  const explanation = api.projections.why(api.state(), yield* wholeNow, host)
+  if (explanation === undefined) return yield* refuse("host-unknown", host, 404)
+  return encodeExplanation(explanation)
+})
 
 export const rollouts = (api: Api) => Effect.sync(() => encodeRollouts(api.projections.rollouts(api.state())))
 
 export const rolloutHosts = Effect.fnUntraced(function*(api: Api, call: Call) {
   const rolloutId = yield* rolloutIdOf(call)
-  const view = api.projections.rolloutHosts(api.state(), rolloutId, onlyHost(call))
+  const view = api.projections.rolloutHosts(api.state(), yield* wholeNow, rolloutId, onlyHost(call))
   if (view === undefined || view.hosts.length === 0) return yield* refuse("rollout-unknown", rolloutId, 404)
   return encodeRolloutHosts(view)
 })
@@ -90,6 +109,24 @@ export const rolloutEvents = Effect.fnUntraced(function*(api: Api, call: Call) {
   return encodeRolloutEvents(
     yield* Effect.mapError(page, ({ message, reason }) => refuse(reason, message, 500))
   )
+})
+
+/** Lines that are made at once, so that a large fleet's snapshot keeps nobody waiting. */
+const snapshotSlice = 500
+
+/** `GET /v1/snapshot`: one state as JSON lines, whatever is decided while they are made. */
+export const snapshot = Effect.fnUntraced(function*(api: Api) {
+  const parts: Array<Buffer> = []
+  let size = 0
+  for (const line of snapshotLines(api.state(), Math.floor(yield* Clock.currentTimeMillis))) {
+    const part = Buffer.from(`${JSON.stringify(line)}\n`)
+    size += part.length
+    if (size > snapshotLimitBytes) {
+      return yield* refuse("snapshot-too-large", `more than ${snapshotLimitBytes} bytes`, 500)
+    }
+    if (parts.push(part) % snapshotSlice === 0) yield* Effect.yieldNow
+  }
+  return bytes("application/x-ndjson", Buffer.concat(parts))
 })
 
 /** `GET /metrics`: Prometheus text 0.0.4 (control-plane.md §9). */

@@ -58,9 +58,11 @@ export const verdict = (
   headers?: Readonly<Record<string, string>>
 ): ExchangeResponse => json(status, encodeVerdict(value), headers)
 
-/** Until the first signed artifact is verified (control-plane.md §2.1). */
-export const notReady: ExchangeResponse = json(
-  503,
-  NotReady.make({ error: "control plane not ready", reason: "awaiting first signed artifact" }),
-  { "retry-after": String(notReadyRetryAfterSeconds) }
-)
+/** Until what is awaited is there (control-plane.md §2.1). */
+export const awaiting = (what: string): ExchangeResponse =>
+  json(503, NotReady.make({ error: "control plane not ready", reason: `awaiting ${what}` }), {
+    "retry-after": String(notReadyRetryAfterSeconds)
+  })
+
+/** Until the first signed artifact is verified. */
+export const notReady: ExchangeResponse = awaiting("first signed artifact")

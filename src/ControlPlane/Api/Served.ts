@@ -35,7 +35,7 @@ export const layer = Layer.effect(
         (yield* new TrustFileInvalid({ reason: "no-trust-roots", message: "the trust file has no orgRootKey" }))
     })
     const { current } = yield* ControlPlaneState
-    const { eventLog, usage } = yield* Journal
+    const { eventLog, recentActions, usage } = yield* Journal
     const { counted, inboxDepth } = yield* Metrics
     const processUsage = yield* ProcessUsage
     const metrics = Effect.gen(function*() {
@@ -61,6 +61,7 @@ export const layer = Layer.effect(
         state: current,
         projections,
         eventLog,
+        recentActions,
         metrics,
         issuance: yield* Issuance,
         tokenKeys,

@@ -14,6 +14,7 @@ import { sustainedFailureMs } from "../fold/Policy.ts"
 import type { ArtifactRefused, Verified, VerifiedArtifacts } from "../Input.ts"
 import { at, type PlannedManifest } from "../State.ts"
 import { orderOf } from "./Order.ts"
+import { beginRecovery } from "./Recovery.ts"
 
 export function decideArtifacts(draft: Draft, artifacts: VerifiedArtifacts): void {
   const previous = draft.state.artifacts
@@ -56,12 +57,6 @@ export function refused(draft: Draft, { artifact, detail, reason }: ArtifactRefu
 function accepted(draft: Draft, artifact: string, hash: string): void {
   draft.record({}, { kind: "verify_outcome", payload: { artifact, outcome: "accepted", hash } })
   draft.log("cp_manifest_poll", "info", "a signed artifact is in force", { artifact, hash })
-}
-
-export function beginRecovery(draft: Draft, channel: string): void {
-  const { now } = draft
-  const recovery = { since: now, until: now + draft.state.limits.recoveryGraceMs }
-  draft.record({}, { kind: "plan_action", payload: { action: "BeginRecovery", channel, recovery } })
 }
 
 /** What the manifest asks for; `undefined` without a policy: nothing may be activated then (house rule 8). */

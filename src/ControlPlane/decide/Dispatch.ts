@@ -1,12 +1,12 @@
 /** Polls and leases (D8, D9): who waits, what a poll that ended gives back, what is over. */
 import { HashMap } from "effect"
-import { budgetGate } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
 import { isRevoked } from "../Identities.ts"
 import type { Parked, Unparked } from "../Input.ts"
 import { at, sorted } from "../State.ts"
+import { isLeftToPlanner } from "./Holds.ts"
 import { flightsOf } from "./InFlight.ts"
 import { offer } from "./Offer.ts"
 
@@ -17,15 +17,14 @@ export function decideParked(draft: Draft, { capabilities, host, issuedAt, until
   const older = at(draft.state.parked, host)
   if (older !== undefined) endPoll(draft, host, older.waiterId)
   draft.park(host, { waiterId, capabilities, issuedAt, until })
+  draft.polls(host)
   // What is queued passed every gate, and what closes one again marks the channel in the same batch: a poll changes no plan, and
   // ten thousand of them plan nothing (D20).
   const row = at(draft.state.queue, host)
   if (row === undefined || row.lease !== undefined) return
   const { channel } = splitRolloutId(row.rolloutId)
   if (draft.state.dirty.has(channel)) return
-  // Whatever frees a place in a budget marks its channels: ten thousand hosts that wait for one count nothing.
-  const known = at(draft.state.verdicts, host)
-  if (known?.gate === budgetGate && known.rolloutId === row.rolloutId) return
+  if (isLeftToPlanner(draft.state, row)) return
   const hold = offer(draft, row, flightsOf(draft))
   if (hold === undefined) draft.judge(host, undefined)
   else draft.mark(channel)

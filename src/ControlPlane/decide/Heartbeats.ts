@@ -2,7 +2,7 @@
  * A heartbeat (D6; control-plane.md §4.1): what was heard is remembered, digests rebuild what a wiped database lost, and the
  * answer tells the agent what is durable here and what is missing. Heartbeats never move a record.
  */
-import { Schema, Struct } from "effect"
+import { HashMap, Schema, Struct } from "effect"
 import { HostSeen, type Quarantine, type RejectionBackoff } from "../../Schema/ControlPlaneJournal.ts"
 import type { ActivatingRecord, DeferredRecord, HostRecord, SoakingRecord } from "../../Schema/HostRecord.ts"
 import { RolloutId, splitRolloutId } from "../../Schema/Primitives.ts"
@@ -15,7 +15,7 @@ import {
   type RolloutDigest
 } from "../../Schema/Wire.ts"
 import type { Draft } from "../Draft.ts"
-import { isQuarantined, quarantined } from "../fold/Events.ts"
+import { isQuarantined, quarantined, quarantineKey } from "../fold/Quarantine.ts"
 import type { HeartbeatAnswer, HeartbeatReceived } from "../Input.ts"
 import { at, attemptLimit, currentRolloutOf, declaredHost, hostIn, type HostInRollout, type State } from "../State.ts"
 import { inferFromHeartbeat, snapshotsFor } from "./Inference.ts"
@@ -29,7 +29,10 @@ const rejectionCapMs = 3_600_000
 
 const isRolloutId = Schema.is(RolloutId)
 
-export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: HeartbeatReceived): HeartbeatAnswer {
+export function decideHeartbeat(
+  draft: Draft,
+  { capabilities, heartbeat, issuedAt }: HeartbeatReceived
+): HeartbeatAnswer {
   const host = heartbeat.hostname
   const entry = at(draft.state.hosts, host)
   const known = entry?.seen
@@ -39,6 +42,7 @@ export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: Heart
     host,
     at: heartbeat.at,
     receivedAt: draft.now,
+    issuedAt,
     capabilities: [...capabilities].toSorted(),
     digests: heartbeat.digests ?? [],
     rejections,
@@ -53,6 +57,7 @@ export function decideHeartbeat(draft: Draft, { capabilities, heartbeat }: Heart
     ...(heartbeat.fetching === undefined ? {} : { fetching: heartbeat.fetching })
   }
   tellHold(draft, host, known?.held, seen.held)
+  draft.beats(host)
   draft.hear(seen, isStale(entry?.seenStoredAt, draft.now) || saysMore(known, seen))
   for (const digest of seen.digests) noteDigest(draft, host, digest)
   followNewJournal(draft, heartbeat, known)
@@ -129,7 +134,7 @@ function noteDigest(draft: Draft, host: string, digest: RolloutDigest): void {
   const rolloutId = digest.rollout_id
   const entry = hostIn(draft.state, rolloutId, host)
   const quarantine = quarantined(rolloutId, digest.target_closure, host, draft.now)
-  if (digest.quarantined === true && !isQuarantined(draft.state, quarantine) && mayCondemn(draft, quarantine)) {
+  if (digest.quarantined === true && isNews(draft.state, quarantine) && mayCondemn(draft, quarantine)) {
     draft.record({ host, rolloutId }, { kind: "effect", payload: { effect: "Quarantined", quarantine } })
     draft.markAll()
   }
@@ -161,6 +166,10 @@ function noteDigest(draft: Draft, host: string, digest: RolloutDigest): void {
   })
   draft.markAll()
 }
+
+/** What an operator has lifted, a digest tells again at each heartbeat; an event of the next failure puts it back. */
+const isNews = (state: State, quarantine: Quarantine): boolean =>
+  !isQuarantined(state, quarantine) && !HashMap.has(state.lifted, quarantineKey(quarantine))
 
 /**
  * This attempt went to another closure than the manifest names now: a database that was wiped has forgotten that the targets

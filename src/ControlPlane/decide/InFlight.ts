@@ -1,20 +1,24 @@
 /**
  * Which hosts take a place in their budgets (D17): those with a dispatch on its way, and those that activate or soak, whatever
- * the rollout. Also one whose dispatch was never acknowledged, until it is heard afterwards and knows nothing of it: the answer
- * may have arrived, and only the acknowledgement be lost.
+ * the rollout. Also one whose dispatch was never acknowledged, until it has polled again and then sent two heartbeats that know
+ * nothing of it: the answer may have arrived, and the host be verifying it still, or only the acknowledgement be lost.
  *
- * A host that is silent for `Limits.silentMs` leaves the count. Silence is what a listener hears: while this program was not
- * running, or its clock jumped, nobody was silent.
+ * A host that an operator holds leaves the count, and one that is silent for `Limits.silentMs`. Silence is what a listener hears:
+ * while this program was not running, or its clock jumped, nobody was silent.
  */
 import { soakDue } from "../../Rollout/host/Evidence.ts"
 import { Flights, type InFlight } from "../../Rollout/Planner.ts"
 import type { HostSeen } from "../../Schema/ControlPlaneJournal.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import { effectiveRecord } from "../Effective.ts"
-import { at, hostIn, type HostInRollout, type State } from "../State.ts"
+import { at, type HostInRollout, type State } from "../State.ts"
+import { isHeld } from "./InForce.ts"
 
 /** The planner's tick is much more frequent: a longer pause is one in which nobody could be heard. */
 const deafMs = 60_000
+
+/** After a poll: the first may have been composed before what the host took, the second not. */
+export const heartbeatsOfProof = 2
 
 /** Counted by the draft's state as it is when a budget is first asked. */
 export const flightsOf = (draft: { readonly state: State; readonly now: number }): Flights =>
@@ -24,14 +28,15 @@ export const onItsWay = (endsAt: number) => ({ doing: "has a dispatch on its way
 
 function inFlightOf(state: State, now: number, hostname: string): InFlight | undefined {
   const host = at(state.hosts, hostname)
-  if (host === undefined) return undefined
-  const row = at(state.queue, hostname)
-  if (row?.lease !== undefined) return { hostname, rolloutId: row.rolloutId, ...onItsWay(row.lease.expiresAt) }
+  if (host === undefined || isHeld(state, hostname)) return undefined
   // Newest first: whatever the host took has closed what is older (D10), and is what counts.
   for (const rolloutId of host.rollouts) {
-    const entry = hostIn(state, rolloutId, hostname)
     const rollout = at(state.rollouts, rolloutId)
+    const entry = rollout === undefined ? undefined : at(rollout.hosts, hostname)
     if (entry === undefined || rollout === undefined) continue
+    // A lease is an offer: most hosts of a large fleet had none, and are passed over (D20).
+    const lease = entry.offeredUntil === undefined ? undefined : at(state.queue, hostname)?.lease
+    if (lease !== undefined) return { hostname, rolloutId, ...onItsWay(lease.expiresAt) }
     const record = effectiveRecord(entry, rollout.plan)
     const doing = record.closedAt === undefined ? doingOf(record, entry, host.seen, state, now) : undefined
     if (doing !== undefined) {
@@ -72,7 +77,8 @@ function isInDoubt(
   now: number
 ): boolean {
   if (offeredUntil === undefined || offeredUntil - now > state.limits.leaseMs) return false
-  if (seen === undefined || seen.receivedAt <= offeredUntil) return true
+  const count = at(state.heartbeatsSincePoll, record.hostname) ?? 0
+  if (seen === undefined || seen.receivedAt <= offeredUntil || count < heartbeatsOfProof) return true
   return seen.digests.some((digest) =>
     digest.rollout_id === record.rolloutId &&
     (digest.attempt >= record.attempt || digest.state === "Activating" || digest.state === "Soaking")
@@ -80,10 +86,14 @@ function isInDoubt(
 }
 
 function isSilent(state: State, now: number, seen: HostSeen | undefined, { leasedAt, record }: HostInRollout): boolean {
-  const { lastPlanAt, limits, listeningSince } = state
-  if (listeningSince === undefined || lastPlanAt === undefined || now - lastPlanAt > deafMs) return false
-  const heardAt = Math.max(seen?.receivedAt ?? 0, leasedAt ?? record.dispatchedAt, listeningSince)
-  return now - heardAt >= limits.silentMs
+  const silence = silenceOf(state, now, Math.max(seen?.receivedAt ?? 0, leasedAt ?? record.dispatchedAt))
+  return silence !== undefined && silence >= state.limits.silentMs
+}
+
+/** How long nothing came of a host that was heard then, ms; `undefined` while nobody listens. */
+export function silenceOf({ lastPlanAt, listeningSince }: State, now: number, heardAt: number): number | undefined {
+  if (listeningSince === undefined || lastPlanAt === undefined || now - lastPlanAt > deafMs) return undefined
+  return now - Math.max(heardAt, listeningSince)
 }
 
 /** Whether the tick at `now` comes so late that nobody could be heard since the one before. */

@@ -2,14 +2,16 @@
  * The end of a batch: channels that something happened to are planned, and what may go out is leased to polls that wait for
  * it, all in the batch's own commit (D8, D17; walk "A plan and a wake-up").
  */
-import { budgetGate, plan, type PlanAction } from "../../Rollout/Planner.ts"
+import { plan, type PlanAction } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Draft } from "../Draft.ts"
 import { at, type HostVerdict, plannedHost, type State, waitingIn } from "../State.ts"
+import { verdictOf } from "./Holds.ts"
 import { flightsOf } from "./InFlight.ts"
-import { offer, verdictOf } from "./Offer.ts"
+import { offer } from "./Offer.ts"
 import { viewOf } from "./PlanView.ts"
+import { settleRecovery } from "./Recovery.ts"
 
 /**
  * Plans the dirty channels and leases what they may dispatch. Costs the hosts of these channels (and the quarantine), whatever
@@ -19,7 +21,8 @@ export function settle(draft: Draft): void {
   const channels = draft.takeDirty()
   // Without a verified unit nobody knows what is in force: after a restart nothing is opened, closed or dispatched by guess.
   if (channels.length === 0 || draft.state.artifacts === undefined) return
-  const view = viewOf(draft, channels)
+  for (const channel of channels) settleRecovery(draft, channel)
+  const view = viewOf(draft.state, draft.now, channels)
   const planned = plan(view)
   for (const action of planned.actions) carryOut(draft, action)
   const waiting = new Map<string, HostVerdict>()
@@ -30,7 +33,8 @@ export function settle(draft: Draft): void {
   const isSettled = planned.actions.length === 0
   const flights = isSettled ? view.flights : flightsOf(draft)
   const hosts = waitingIn(draft.state, channels)
-  const offered = isSettled ? hosts.filter((host) => waiting.get(host)?.gate !== budgetGate) : hosts
+  // What the plan holds back is not queued, or waits for a place that it would not find here either.
+  const offered = isSettled ? hosts.filter((host) => !waiting.has(host)) : hosts
   for (const row of inOrder(draft.state, offered)) {
     if (!isInScope(row.rolloutId)) continue
     const hold = offer(draft, row, flights)
@@ -57,8 +61,7 @@ function inOrder(state: State, hosts: ReadonlyArray<string>): ReadonlyArray<Disp
       const row = at(state.queue, host)
       return row === undefined || row.lease !== undefined ? [] : [{ row, wave: waveOf(row) }]
     })
-    // Stable: hosts of one wave stay in the order of their names.
-    .toSorted((a, b) => a.wave - b.wave)
+    .toSorted((a, b) => a.wave - b.wave || (a.row.host < b.row.host ? -1 : 1))
     .map(({ row }) => row)
 }
 
@@ -122,9 +125,13 @@ function carryOut(draft: Draft, action: PlanAction): void {
 
 /** Keeps the verdicts of the planned channels, and logs those that changed (D17, W23). */
 function tellVerdicts(draft: Draft, waiting: ReadonlyMap<string, HostVerdict>): void {
-  for (const [host, verdict] of [...waiting].toSorted(([a], [b]) => a < b ? -1 : 1)) {
+  const changed = [...waiting].filter(([host, verdict]) => {
     const known = at(draft.state.verdicts, host)
-    if (known === undefined || !isSame(known, verdict)) draft.judge(host, verdict)
+    return known === undefined || !isSame(known, verdict)
+  })
+  for (const [host, verdict] of changed.toSorted(([a], [b]) => a < b ? -1 : 1)) {
+    const known = at(draft.state.verdicts, host)
+    draft.judge(host, verdict)
     if (known?.rolloutId === verdict.rolloutId && known.gate === verdict.gate) continue
     const { rolloutId, ...payload } = verdict
     draft.record({ host, rolloutId }, { kind: "gate_decision", payload })

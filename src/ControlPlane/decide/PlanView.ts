@@ -1,28 +1,30 @@
-/** What the planner sees of the control plane's state: its maps as they are, and look-ups, so that a pass copies no fleet (D20). */
+/**
+ * What the planner sees of the control plane's state: its maps as they are, and look-ups, so that a pass copies no fleet (D20).
+ * Reads and records nothing: who decides and who explains see the same (D17).
+ */
 import type { ChannelView, PlanView, QuarantineView } from "../../Rollout/Planner.ts"
 import { proofOf } from "../../Rollout/planner/Waves.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import type { ConvergedRecord } from "../../Schema/HostRecord.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import { rolloutIdOf } from "../../Trust/FleetAndManifests.ts"
-import type { Draft } from "../Draft.ts"
 import { effectiveRecord } from "../Effective.ts"
 import { convergedRecord } from "../fold/Carried.ts"
 import { at, type State } from "../State.ts"
-import { beginRecovery } from "./Artifacts.ts"
 import { flightsOf } from "./InFlight.ts"
+import { interventionsIn } from "./InForce.ts"
 import { channelsBefore } from "./Order.ts"
-import { missingHosts } from "./Recovery.ts"
+import { recoveringAt } from "./Recovery.ts"
 
-/** For these channels; the recovery of one ends here when nobody is missing any more, or the grace is over (D6). */
-export function viewOf(draft: Draft, channels: ReadonlyArray<string>): PlanView {
-  const { now, state } = draft
+/** For these channels, at epoch ms `now`. */
+export function viewOf(state: State, now: number, channels: ReadonlyArray<string>): PlanView {
   const fleet = state.artifacts?.fleet.value
+  const interventions = interventionsIn(state)
   return {
     now,
-    channels: channels.map((channel) => channelView(draft, channel)),
+    channels: channels.map((channel) => channelView(state, now, channel)),
     rolloutOf: (rolloutId) => {
-      const rollout = at(draft.state.rollouts, rolloutId)
+      const rollout = at(state.rollouts, rolloutId)
       return rollout === undefined ? undefined : {
         record: rollout.record,
         plan: rollout.plan,
@@ -30,17 +32,19 @@ export function viewOf(draft: Draft, channels: ReadonlyArray<string>): PlanView 
           const entry = at(rollout.hosts, hostname)
           return entry === undefined ? undefined : effectiveRecord(entry, rollout.plan)
         },
-        alwaysDeclares: (hostname) => at(draft.state.hosts, hostname)?.seen?.capabilities.includes("journal") ?? true
+        isHeld: (hostname) => interventions.holdOf(hostname) !== undefined,
+        alwaysDeclares: (hostname) => at(state.hosts, hostname)?.seen?.capabilities.includes("journal") ?? true
       }
     },
-    dispatchOf: (hostname) => standingDispatch(draft.state, hostname),
-    quarantine: quarantineView(draft.state),
+    dispatchOf: (hostname) => standingDispatch(state, hostname),
+    quarantine: quarantineView(state),
+    interventions,
     channelOf: (channel) =>
       fleet === undefined || !Object.hasOwn(fleet.channels, channel)
         ? undefined
-        : standingChannel(draft.state, channel),
-    flights: flightsOf(draft),
-    convergedOn: (hostname, closure) => convergedOn(draft.state, now, hostname, closure)
+        : standingChannel(state, channel),
+    flights: flightsOf({ state, now }),
+    convergedOn: (hostname, closure) => convergedOn(state, now, hostname, closure)
   }
 }
 
@@ -77,26 +81,10 @@ function convergedOn(state: State, now: number, host: string, closure: string): 
   return record !== undefined && proofOf(record, true, now)._tag === "Proven" ? record : undefined
 }
 
-/** With its recovery, which ends here when nobody is missing any more, or the grace is over (D6). */
-function channelView(draft: Draft, channel: string): ChannelView {
-  const entry = at(draft.state.channels, channel)
-  const view = standingChannel(draft.state, channel)
-  const manifest = draft.state.manifests.get(channel)
-  if (entry?.recovery === undefined || manifest === undefined) return view
-  const missing = missingHosts(draft.state, manifest)
-  // More left than the grace lasts: the clock was set back, and nobody knows how much it is. It begins anew.
-  if (missing.length > 0 && entry.recovery.until - draft.now > draft.state.limits.recoveryGraceMs) {
-    beginRecovery(draft, channel)
-  }
-  const until = at(draft.state.channels, channel)?.recovery?.until ?? entry.recovery.until
-  if (missing.length > 0 && draft.now < until) {
-    draft.awaits(channel, missing)
-    return { ...view, recovering: { untilAt: until, missingHosts: missing } }
-  }
-  const because = missing.length === 0 ? "every host was heard" : `the grace is over; silent: ${missing.length}`
-  draft.record({}, { kind: "plan_action", payload: { action: "EndRecovery", channel, because } })
-  draft.log("cp_reducer", "info", "the channel dispatches again", { channel, detail: because })
-  return view
+/** With its recovery (D6). */
+function channelView(state: State, now: number, channel: string): ChannelView {
+  const recovering = recoveringAt(state, now, channel)
+  return { ...standingChannel(state, channel), ...(recovering === undefined ? {} : { recovering }) }
 }
 
 function quarantineView({ quarantine }: State): QuarantineView {

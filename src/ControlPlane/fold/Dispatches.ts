@@ -42,7 +42,7 @@ export function dropDispatch(state: State, host: string, touched: Touched): Stat
 /** Deletes what a rollout that is no longer live has not yet delivered (D8). Costs the hosts of its channel. */
 export function dropDispatchesOf(state: State, rolloutId: string, touched: Touched): State {
   let next = state
-  for (const host of waitingIn(state, [splitRolloutId(rolloutId).channel])) {
+  for (const host of waitingIn(state, [splitRolloutId(rolloutId).channel]).toSorted()) {
     if (at(state.queue, host)?.rolloutId === rolloutId) next = dropDispatch(next, host, touched)
   }
   return next

@@ -3,13 +3,13 @@
  * queue and the quarantine. Refused events consume their number and mark what they would have changed (D4).
  */
 import { learn } from "../../Rollout/Host.ts"
-import type { LogEntry, LogRow, Quarantine, RolloutPlan } from "../../Schema/ControlPlaneJournal.ts"
+import type { LogEntry, LogRow, RolloutPlan } from "../../Schema/ControlPlaneJournal.ts"
 import type { HostRecord } from "../../Schema/HostRecord.ts"
-import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { AgentEvent } from "../../Schema/Wire.ts"
 import { at, hostIn, type HostInRollout, type Ledger, ledgerWindow, type State } from "../State.ts"
 import { dropDispatch } from "./Dispatches.ts"
 import { soakMsOf, stepRemote } from "./Policy.ts"
+import { quarantine, quarantined } from "./Quarantine.ts"
 import { putHost, withoutOverlay } from "./Records.ts"
 import { hostChanged } from "./Rollouts.ts"
 import { type Touched, UnfoldableRow } from "./Touched.ts"
@@ -44,7 +44,7 @@ export function foldAgentEvent(state: State, row: LogRow, entry: AgentEntry, tou
   if (entry.event.kind === "DispatchAck") next = settle(next, after, entry.event.receivedAt, touched)
   for (const effect of result.effects) {
     if (effect._tag === "InsertQuarantine") {
-      next = quarantine(next, quarantined(rolloutId, effect.closure, host, row.now))
+      next = quarantine(next, quarantined(rolloutId, effect.closure, host, row.now), touched)
     }
   }
   return before.record.state === after.record.state
@@ -85,18 +85,4 @@ function settle(state: State, taken: HostInRollout, receivedAt: number, touched:
     if (record !== other.record) next = putHost(next, id, hostname, { ...other, record }, touched)
   }
   return next
-}
-
-export function quarantined(rolloutId: string, closure: string, host: string, now: number): Quarantine {
-  const { channel, ref } = splitRolloutId(rolloutId)
-  return { channel, ref, closure, at: now, host }
-}
-
-/** Recorded once for (channel, ref, closure); the first host is named. */
-export function quarantine(state: State, found: Quarantine): State {
-  return isQuarantined(state, found) ? state : { ...state, quarantine: [...state.quarantine, found] }
-}
-
-export function isQuarantined(state: State, { channel, closure, ref }: Quarantine): boolean {
-  return state.quarantine.some((known) => known.channel === channel && known.ref === ref && known.closure === closure)
 }

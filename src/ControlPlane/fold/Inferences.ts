@@ -4,7 +4,7 @@ import { learn } from "../../Rollout/Host.ts"
 import type { Effect, LogRow, Overlay } from "../../Schema/ControlPlaneJournal.ts"
 import { at, hostIn, type HostInRollout, type State } from "../State.ts"
 import { dropDispatch } from "./Dispatches.ts"
-import { quarantine } from "./Events.ts"
+import { quarantine } from "./Quarantine.ts"
 import { putHost, withoutOverlay } from "./Records.ts"
 import { hostChanged, pending } from "./Rollouts.ts"
 import { type Touched, UnfoldableRow } from "./Touched.ts"
@@ -12,7 +12,7 @@ import { type Touched, UnfoldableRow } from "./Touched.ts"
 export function foldEffect(state: State, row: LogRow, payload: Effect, touched: Touched): State {
   switch (payload.effect) {
     case "Quarantined":
-      return quarantine(state, payload.quarantine)
+      return quarantine(state, payload.quarantine, touched)
     case "Overlaid":
       return overlaid(state, row, payload.overlay, touched)
     case "OverlayEnded":

@@ -16,6 +16,10 @@ export class Touched {
   readonly nonces = new Set<string>()
   /** Hosts whose certificates were issued. */
   readonly chains = new Set<string>()
+  /** Quarantines that began or were lifted, by `quarantineKey`. */
+  readonly quarantines = new Set<string>()
+  /** Subjects that are held from now on, or no longer. */
+  readonly interventions = new Set<string>()
   /** Records, as hosts by rollout id. */
   readonly records = new Map<string, Set<string>>()
 

@@ -23,6 +23,7 @@ import {
   VerifyOutcome
 } from "../../Schema/ControlPlaneJournal.ts"
 import { HostRecord, RolloutRecord } from "../../Schema/HostRecord.ts"
+import { Intervention, RecordedAction } from "../../Schema/Interventions.ts"
 import { AgentEvent } from "../../Schema/Wire.ts"
 
 export const encodeRollout = (value: RolloutRecord): string => JSON.stringify(value)
@@ -36,6 +37,7 @@ export const encodeRevocations = (value: RevocationsInForce): string => JSON.str
 export const encodeNonces = (value: NoncesInForce): string => JSON.stringify(value)
 export const encodeNonceUse = (value: NonceUse): string => JSON.stringify(value)
 export const encodeChains = (value: ReadonlyArray<RenewalChain>): string => JSON.stringify(value)
+export const encodeIntervention = (value: Intervention): string => JSON.stringify(value)
 export const encodeOutcome = (value: EventOutcome): string => JSON.stringify(value)
 /** An agent's event is kept in the bytes it came in, never made again from what was decoded (P-29). */
 export const encodePayload = (entry: LogEntry): string =>
@@ -59,6 +61,7 @@ export const decodeRevocations = json(RevocationsInForce)
 export const decodeNonces = json(NoncesInForce)
 export const decodeNonceUse = json(NonceUse)
 export const decodeChains = json(Schema.Array(RenewalChain))
+export const decodeIntervention = json(Intervention)
 const decodeEvent = json(AgentEvent)
 const decodeAction = json(PlanAction)
 const decodeHappening = json(RolloutHappening)
@@ -66,6 +69,7 @@ const decodeEffect = json(EffectPayload)
 const decodeGate = json(GateDecision)
 const decodeVerify = json(VerifyOutcome)
 const decodeIdentity = json(IdentityFact)
+export const decodeRecordedAction = json(RecordedAction)
 
 /** A row of the log as the fold takes it; `undefined` for a kind that only a newer minor version knows (D1). */
 export function decodeEntry(kind: string, payload: string, outcome: unknown, numbered: boolean): LogEntry | undefined {
@@ -84,6 +88,8 @@ export function decodeEntry(kind: string, payload: string, outcome: unknown, num
       return { kind, payload: decodeVerify(payload) }
     case "identity":
       return { kind, payload: decodeIdentity(payload) }
+    case "operator_action":
+      return { kind, payload: decodeRecordedAction(payload) }
     default:
       return undefined
   }

@@ -1,7 +1,9 @@
 /** What a start reads back: the state as it was published last, but for what need not survive a restart (house rule 2). */
 import { HashMap } from "effect"
 import type { Row, Sql } from "../../Layers/Disk/Database.ts"
+import type { Quarantine } from "../../Schema/ControlPlaneJournal.ts"
 import { shortHash } from "../fold/Events.ts"
+import { quarantineKey } from "../fold/Quarantine.ts"
 import { indexHosts, waits } from "../fold/Records.ts"
 import { type Identities, noncesInForce, revocationsInForce } from "../Identities.ts"
 import type { Limits } from "../Limits.ts"
@@ -38,15 +40,21 @@ export function load(sql: Reads, databaseId: string, limits: Limits): State {
       "SELECT n.name AS key, d.row FROM dispatch_queue d JOIN names n ON n.id = d.id ORDER BY n.name",
       (row) => withoutWaiter(Codec.decodeDispatch(row["row"]))
     ),
-    quarantine: sql.all("SELECT channel, ref, closure, at, host FROM quarantined_closures ORDER BY id").map((row) => ({
-      channel: String(row["channel"]),
-      ref: String(row["ref"]),
-      closure: String(row["closure"]),
-      at: Number(row["at"]),
-      host: String(row["host"])
-    }))
+    quarantine: loadQuarantine(sql, 0),
+    lifted: HashMap.fromIterable(loadQuarantine(sql, 1).map((one) => [quarantineKey(one), one] as const)),
+    interventions: table(
+      sql,
+      "interventions",
+      "SELECT subject AS key, intervention FROM interventions ORDER BY subject",
+      (row) => Codec.decodeIntervention(row["intervention"])
+    )
   }
-  return [...HashMap.entries(rollouts)]
+  return withIndexes(base)
+}
+
+/** Adds what can be told from the rest: which rollouts list a host, and who waits in a channel. */
+export function withIndexes(base: State): State {
+  return [...HashMap.entries(base.rollouts)]
     .toSorted(([, a], [, b]) =>
       a.record.openedAt - b.record.openedAt || (a.record.rolloutId < b.record.rolloutId ? -1 : 1)
     )
@@ -54,6 +62,21 @@ export function load(sql: Reads, databaseId: string, limits: Limits): State {
       (state, [id, { plan }]) => indexHosts(state, id, Object.keys(plan.hosts)),
       [...HashMap.values(base.queue)].reduce((state, { host, rolloutId }) => waits(state, rolloutId, host), base)
     )
+}
+
+/** In the order of their recording. */
+function loadQuarantine(sql: Reads, lifted: 0 | 1): ReadonlyArray<Quarantine> {
+  const rows = sql.all(
+    "SELECT channel, ref, closure, at, host FROM quarantined_closures WHERE lifted = ? ORDER BY id",
+    lifted
+  )
+  return rows.map((row) => ({
+    channel: String(row["channel"]),
+    ref: String(row["ref"]),
+    closure: String(row["closure"]),
+    at: Number(row["at"]),
+    host: String(row["host"])
+  }))
 }
 
 /** Waiters of the process that ended are gone; 0 is no waiter's id. */

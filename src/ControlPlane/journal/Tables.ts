@@ -4,6 +4,7 @@
  */
 import type { Migrations, Sql } from "../../Layers/Disk/Database.ts"
 import type { LogRow } from "../../Schema/ControlPlaneJournal.ts"
+import { quarantineKey } from "../fold/Quarantine.ts"
 import type { Write } from "../Write.ts"
 import * as Codec from "./Codec.ts"
 
@@ -73,6 +74,11 @@ export const journalMigrations: Migrations = {
   `,
     `
     ALTER TABLE host_records ADD COLUMN offered_until INTEGER;
+  `,
+    `
+    ALTER TABLE quarantined_closures ADD COLUMN lifted INTEGER NOT NULL DEFAULT 0;
+    CREATE TABLE interventions (subject TEXT PRIMARY KEY, intervention TEXT NOT NULL) STRICT;
+    CREATE INDEX event_log_actions ON event_log (seq) WHERE kind = 'operator_action';
   `
   ]
 }
@@ -118,7 +124,7 @@ export function carryOutAll(sql: Sql, names: Names, writes: ReadonlyArray<Write>
   }
 }
 
-/** Two writes with one key replace the same row. Rows of the log and quarantines are never replaced. */
+/** Two writes with one key replace the same row. Rows of the log are never replaced. */
 function keyOf(write: Write, index: number): string {
   switch (write._tag) {
     case "PutRollout":
@@ -146,8 +152,11 @@ function keyOf(write: Write, index: number): string {
       return `nonce ${write.use.nonce}`
     case "PutChains":
       return `chains ${write.host}`
-    case "AppendLog":
     case "PutQuarantine":
+      return `quarantine ${quarantineKey(write.quarantine)}`
+    case "PutIntervention":
+      return `intervention ${write.subject}`
+    case "AppendLog":
       return `${index}`
   }
 }
@@ -212,14 +221,16 @@ function carryOut(sql: Sql, names: Names, write: Write): void {
       return
     case "PutQuarantine": {
       const { at, channel, closure, host, ref } = write.quarantine
+      // Replaced, not updated: what failed again is the latest of all.
       sql.run(
-        `INSERT INTO quarantined_closures (channel, ref, closure, at, host) VALUES (?, ?, ?, ?, ?)
-         ON CONFLICT DO NOTHING`,
+        `INSERT OR REPLACE INTO quarantined_closures (channel, ref, closure, at, host, lifted)
+         VALUES (?, ?, ?, ?, ?, ?)`,
         channel,
         ref,
         closure,
         at,
-        host
+        host,
+        write.lifted ? 1 : 0
       )
       return
     }
@@ -241,6 +252,18 @@ function carryOut(sql: Sql, names: Names, write: Write): void {
         "INSERT INTO nonce_uses (nonce, use) VALUES (?, ?) ON CONFLICT (nonce) DO UPDATE SET use = excluded.use",
         write.use.nonce,
         Codec.encodeNonceUse(write.use)
+      )
+      return
+    case "PutIntervention":
+      if (write.intervention === undefined) {
+        sql.run("DELETE FROM interventions WHERE subject = ?", write.subject)
+        return
+      }
+      sql.run(
+        `INSERT INTO interventions (subject, intervention) VALUES (?, ?)
+         ON CONFLICT (subject) DO UPDATE SET intervention = excluded.intervention`,
+        write.subject,
+        Codec.encodeIntervention(write.intervention)
       )
       return
     case "PutChains":

@@ -3,6 +3,7 @@ import { Console, Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { ChannelView } from "../../Schema/OperatorViews.ts"
 import { connect, connectionFlags, malformed, requestView } from "../Connection.ts"
+import { parseDuration } from "../Duration.ts"
 import { NotConverged, usageError } from "../Failure.ts"
 import { printJson } from "../Output.ts"
 import { isRolloutId } from "../RolloutArgument.ts"
@@ -10,16 +11,6 @@ import { lookUntilOver, readStanding, type Standing } from "../RolloutState.ts"
 import { printable } from "../Table.ts"
 
 const isChannel = (text: string): boolean => /^[a-z0-9_-]{1,64}$/.test(text)
-
-const units = { s: 1_000, m: 60_000, h: 3_600_000 } as const
-
-/** `90`, `90s`, `30m`, `2h` in ms. */
-export function parseDuration(text: string): number | undefined {
-  const match = /^(\d{1,9})([smh]?)$/.exec(text)
-  if (match === null) return undefined
-  const unit = match[2] === "m" || match[2] === "h" ? match[2] : "s"
-  return Number(match[1]) * units[unit]
-}
 
 const chooseTimeout = Effect.fnUntraced(function*(text: string | undefined) {
   if (text === undefined) return undefined

@@ -16,6 +16,7 @@ export const channelEdges: Gate = ({ predecessors }) => {
     because: `channel ${first.channel} comes first${reasoned(first.reason)}: ${first.because}` +
       (others === 0 ? "" : `; ${others} more ${others === 1 ? "channel comes" : "channels come"} first`),
     clearedBy: first.clearedBy,
+    ...(first.hosts === undefined ? {} : { hosts: first.hosts }),
     ...(others === 0 && first.earliestAt !== undefined ? { earliestAt: first.earliestAt } : {})
   }
 }

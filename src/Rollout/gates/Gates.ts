@@ -1,7 +1,7 @@
 /**
  * The gates in their order; the first that does not pass is the verdict. A new gate is a file beside this one and a line
- * here: what stops a whole rollout comes first, what holds single hosts comes last. `DisruptionBudget.ts` comes after all
- * of them, and is asked again whenever a dispatch is about to leave.
+ * here: what stops a whole rollout comes first, then what people hold, then what ends without them; what holds single hosts
+ * comes last. `DisruptionBudget.ts` comes after all of them, and is asked again whenever a dispatch is about to leave.
  *
  * The original's last gate, `compliance-wave`, holds a wave while probes of earlier waves fail. It has no place of its own
  * here: a wave is complete only with proof that every enforced probe passed (D12), so it could never hold what
@@ -10,7 +10,10 @@
 import type { Candidate, Gate, Verdict } from "../planner/View.ts"
 import { pass } from "../planner/View.ts"
 import { channelEdges } from "./ChannelEdges.ts"
+import { freeze } from "./Freeze.ts"
+import { held } from "./Held.ts"
 import { hostEdges } from "./HostEdges.ts"
+import { paused } from "./Paused.ts"
 import { quarantine } from "./Quarantine.ts"
 import { recovery } from "./Recovery.ts"
 import { rolloutState } from "./RolloutState.ts"
@@ -18,6 +21,9 @@ import { wavePromotion } from "./WavePromotion.ts"
 
 export const gates: ReadonlyArray<Gate> = [
   rolloutState,
+  freeze,
+  paused,
+  held,
   recovery,
   quarantine,
   channelEdges,

@@ -5,21 +5,24 @@
  */
 import type { Gate } from "../planner/View.ts"
 import { pass } from "../planner/View.ts"
-import { reasoned } from "./Words.ts"
+import { earliestOf } from "../planner/Waves.ts"
+import { reasoned, shownHosts } from "./Words.ts"
 
 export const hostEdges: Gate = ({ edges }) => {
   const open = edges.filter(({ proof }) => proof._tag !== "Proven")
   const first = open[0]
   if (first === undefined) return pass
   const { edge: { gates, reason }, proof } = first
-  const dues = open.flatMap((one) => one.proof._tag === "Due" ? [one.proof.at] : [])
+  const isDue = open.every((one) => one.proof._tag === "Due")
+  const times = open.flatMap((one) => earliestOf(one.proof))
   return {
     pass: false,
     gate: "host-edges",
     because: `${gates} comes first${reasoned(reason)}: it ` +
       (proof._tag === "Missing" ? proof.because : "has converged before its soak is over here") +
       (open.length === 1 ? "" : `; ${open.length - 1} more of the hosts before this one are not done`),
-    clearedBy: dues.length === open.length ? `the end of the soak of ${gates}` : `convergence of ${gates}`,
-    ...(dues.length === open.length ? { earliestAt: Math.max(...dues) } : {})
+    clearedBy: isDue ? `the end of the soak of ${gates}` : `convergence of ${gates}`,
+    hosts: open.slice(0, shownHosts).map((one) => one.edge.gates),
+    ...(times.length === open.length ? { earliestAt: Math.max(...times) } : {})
   }
 }

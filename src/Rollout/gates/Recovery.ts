@@ -4,7 +4,7 @@
  */
 import type { Gate } from "../planner/View.ts"
 import { pass } from "../planner/View.ts"
-import { named } from "./Words.ts"
+import { named, shownHosts } from "./Words.ts"
 
 export const recovery: Gate = ({ now, recovering }) => {
   if (recovering === undefined || recovering.missingHosts.length === 0 || now >= recovering.untilAt) return pass
@@ -14,6 +14,7 @@ export const recovery: Gate = ({ now, recovering }) => {
     gate: "recovery",
     because: `this database is new, and these hosts of the channel have not reported yet: ${named(missingHosts)}`,
     clearedBy: "a heartbeat of each of them, or the end of the grace",
-    earliestAt: untilAt
+    earliestAt: untilAt,
+    hosts: missingHosts.slice(0, shownHosts)
   }
 }

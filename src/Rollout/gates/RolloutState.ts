@@ -2,10 +2,11 @@
 import type { Gate } from "../planner/View.ts"
 import { pass } from "../planner/View.ts"
 import { isLive } from "../Rollout.ts"
-import { named } from "./Words.ts"
+import { named, shownHosts } from "./Words.ts"
 
-export const rolloutState: Gate = ({ failed, rollout }) => {
-  if (isLive(rollout.state)) return pass
+export const rolloutState: Gate = ({ failed, held, rollout }) => {
+  // What is complete without a held host rolls again for it: the hold is what keeps it.
+  if (isLive(rollout.state) || (rollout.state === "Terminal" && held !== undefined)) return pass
   const stopped = rollout.state === "Failed" || rollout.state === "Reverted"
   return {
     pass: false,
@@ -15,6 +16,9 @@ export const rolloutState: Gate = ({ failed, rollout }) => {
         failed.length === 0 ? "a host of it" : named(failed)
       } failed`
       : `the rollout is ${rollout.state}`,
-    clearedBy: "publishing a new ref on the channel"
+    clearedBy: stopped
+      ? `a new ref on the channel, or nixfleet rollout clear ${rollout.rolloutId} once the cause is repaired`
+      : "publishing a new ref on the channel",
+    hosts: failed.slice(0, shownHosts)
   }
 }

@@ -14,9 +14,10 @@ export const wavePromotion: Gate = ({ progress, wave }) => {
     gate: "wave-promotion",
     because: `wave ${present} of ${progress.waves} is not complete` +
       (first === undefined ? "" : `: ${first.hostname} ${first.because}`),
-    clearedBy: progress.earliestAt === undefined
-      ? `convergence of every host of wave ${present}`
-      : `the end of the soak of wave ${present}`,
+    clearedBy: progress.converged && progress.earliestAt !== undefined
+      ? `the end of the soak of wave ${present}`
+      : `convergence of every host of wave ${present}`,
+    hosts: progress.waitsFor.map(({ hostname }) => hostname),
     ...(progress.earliestAt !== undefined && wave === present ? { earliestAt: progress.earliestAt } : {})
   }
 }

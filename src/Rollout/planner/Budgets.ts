@@ -76,8 +76,9 @@ function sentence({ hosts, max, name }: Budget, others: ReadonlyArray<InFlight>,
   const rest = others.slice(shownHosts).map(({ hostname }) => hostname)
   const earliestAt = earliest(others, others.length - max + 1, now)
   return {
-    because: `${rule}, and ${others.length} are: ${named([...first, ...rest])}`,
+    because: `${rule}, and ${others.length} ${others.length === 1 ? "is" : "are"}: ${named([...first, ...rest])}`,
     clearedBy: "convergence, failure or deferral of one of them; a host that stays silent leaves the count",
+    hosts: others.slice(0, shownHosts).map(({ hostname }) => hostname),
     ...(earliestAt === undefined ? {} : { earliestAt })
   }
 }

@@ -27,6 +27,9 @@ export function opening(
     const restarted = Object.keys(manifest.plan.hosts).filter((hostname) => mustRestart(manifest, known, hostname))
     return reopen(record, manifest, restarted, view)
   }
+  if (record.state === "Terminal" && Object.keys(known.plan.hosts).some((hostname) => isLeftBehind(known, hostname))) {
+    return reopen(record, manifest, [], view)
+  }
   return manifestHash === record.manifestHash && current === rolloutId
     ? undefined
     : { _tag: "Refresh", rolloutId, manifestHash, signedAt }
@@ -59,6 +62,12 @@ function carried(
 function mustRestart(manifest: ManifestView, known: RolloutView, hostname: string): boolean {
   const record = known.recordOf(hostname)
   return record === undefined || record.targetClosure !== manifest.plan.hosts[hostname]?.targetClosure || ended(record)
+}
+
+/** Complete without this host, because it was held then: now it has its turn (D17). */
+function isLeftBehind({ isHeld, recordOf }: RolloutView, hostname: string): boolean {
+  const record = recordOf(hostname)
+  return record?.state === "Pending" && record.closedAt === undefined && !isHeld(hostname)
 }
 
 function ended(record: HostRecord): boolean {

@@ -1,8 +1,9 @@
 /** Channels that come before others (D15): in which order a pass plans them, and what of them is not complete yet. */
+import { named, shownHosts } from "../gates/Words.ts"
 import { isLive } from "../Rollout.ts"
 import { opening } from "./Opening.ts"
 import type { ChannelView, PlanView, Predecessor, RolloutView, WaveReport } from "./View.ts"
-import { hostsByWave, reportWave } from "./Waves.ts"
+import { failedIn, hostsByWave, reportWave } from "./Waves.ts"
 
 /** Each after those that it waits for, otherwise by name; a circle is entered at its first name. */
 export function predecessorsFirst(channels: ReadonlyArray<ChannelView>): ReadonlyArray<ChannelView> {
@@ -65,14 +66,17 @@ function holdOf(view: PlanView, name: string, planned: Standing | undefined): Ho
   return holdOfRollout({ rollout: known, report: reportWave(known, hostsByWave(known.plan), view.now) })
 }
 
-function holdOfRollout({ report, rollout: { record } }: Standing): Hold | undefined {
+function holdOfRollout({ report, rollout }: Standing): Hold | undefined {
+  const { record } = rollout
   // A tombstone of what was complete says so for good (P-19).
   if (record.state === "Terminal" || (record.state === "Pruned" && record.terminalAt !== undefined)) return undefined
   const { rolloutId, state } = record
   if (!isLive(state)) {
+    const failed = failedIn(rollout, hostsByWave(rollout.plan))
     return {
-      because: `${rolloutId} is ${state}`,
-      clearedBy: `a new ref on channel ${record.channel}, and its completion`
+      because: `${rolloutId} is ${state}${failed.length === 0 ? "" : `, because ${named(failed)} failed`}`,
+      clearedBy: `a new ref on channel ${record.channel}, and its completion`,
+      hosts: failed.slice(0, shownHosts)
     }
   }
   const first = report.waitsFor[0]
@@ -81,6 +85,7 @@ function holdOfRollout({ report, rollout: { record } }: Standing): Hold | undefi
     because: `${rolloutId} is in wave ${report.wave + 1} of ${report.waves}` +
       (first === undefined ? "" : `: ${first.hostname} ${first.because}`),
     clearedBy: `completion of ${rolloutId}`,
+    hosts: report.waitsFor.map(({ hostname }) => hostname),
     ...(isLast && report.earliestAt !== undefined ? { earliestAt: report.earliestAt } : {})
   }
 }

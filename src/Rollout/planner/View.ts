@@ -55,7 +55,8 @@ export type Proof =
   | { readonly _tag: "Proven" }
   /** Only time is missing. */
   | { readonly _tag: "Due"; readonly at: number }
-  | { readonly _tag: "Missing"; readonly converged: boolean; readonly because: string }
+  /** `at`: not before then, as far as that can be said. */
+  | { readonly _tag: "Missing"; readonly converged: boolean; readonly because: string; readonly at?: number }
 
 /** Who is in flight in each budget, for one pass; `Budgets.ts` counts. */
 export interface FlightCount {
@@ -79,11 +80,34 @@ export interface RolloutView {
   readonly record: RolloutRecord
   readonly plan: PlannedTopology
   readonly recordOf: (hostname: string) => HostRecord | undefined
+  /** An operator holds the host: its wave does not wait for it (D17). */
+  readonly isHeld: (hostname: string) => boolean
   /**
    * Whether the host's agent always says which probes it declares, none included (capability `journal`). One of the original
    * says it only when it has a declaration, so that its silence is no missing evidence (D12). True when nothing was heard.
    */
   readonly alwaysDeclares: (hostname: string) => boolean
+}
+
+/** What an operator holds back, and until when: it ends by another word of an operator, or by itself. */
+export interface HeldBy {
+  /** Who, until when and why, as the end of a sentence: "by alice until …". */
+  readonly by: string
+  /** Epoch ms. */
+  readonly until: number
+}
+
+/** What operators hold back at present. */
+export interface Interventions {
+  /** Of the channel, or of all channels; `channel` says of which. */
+  readonly freezeOf: (channel: string) => Freeze | undefined
+  readonly pauseOf: (rolloutId: string) => HeldBy | undefined
+  readonly holdOf: (hostname: string) => HeldBy | undefined
+}
+
+export interface Freeze extends HeldBy {
+  /** `null`: all of them. */
+  readonly channel: string | null
 }
 
 /** Set while an older database may have been lost (D6). */
@@ -114,6 +138,8 @@ export interface Predecessor {
   readonly because: string
   readonly clearedBy: string
   readonly earliestAt?: number
+  /** Whom its rollout waits for. */
+  readonly hosts?: ReadonlyArray<string>
 }
 
 /**
@@ -136,6 +162,7 @@ export interface PlanView {
   /** The dispatch that waits for, or is on its way to, a host: at most one. */
   readonly dispatchOf: (hostname: string) => StandingDispatch | undefined
   readonly quarantine: QuarantineView
+  readonly interventions: Interventions
   /** Any channel that the fleet declares. */
   readonly channelOf: (channel: string) => ChannelView | undefined
   readonly flights: FlightCount
@@ -157,6 +184,8 @@ export interface Blocked {
   readonly because: string
   readonly clearedBy: string
   readonly earliestAt?: number
+  /** Hosts that it waits for, or whose failure it is: the first `shownHosts` (`gates/Words.ts`), so that each can be explained in turn. */
+  readonly hosts?: ReadonlyArray<string>
 }
 
 export type Verdict = { readonly pass: true } | Blocked
@@ -171,13 +200,16 @@ export interface Candidate {
   readonly rollout: RolloutRecord
   /** The rollout's current wave. */
   readonly progress: WaveReport
-  readonly recovering?: Recovering
+  readonly frozen?: Freeze | undefined
+  readonly paused?: HeldBy | undefined
+  readonly held?: HeldBy | undefined
+  readonly recovering?: Recovering | undefined
   /** Hosts that failed or went back under this rollout, in the order of the plan. */
   readonly failed: ReadonlyArray<string>
   /** Closures in quarantine, whatever the rollout under which they failed, each with the host on which it did. */
   readonly quarantined: ReadonlyMap<string, string>
   /** The closure that failed under this rollout and that its manifest still names. */
-  readonly condemnedBy?: string
+  readonly condemnedBy?: string | undefined
   /** Channels before this one that are not complete. */
   readonly predecessors: ReadonlyArray<Predecessor>
   /** Hosts before this one, and how far they are. */
@@ -197,6 +229,7 @@ export interface WaveReport {
   readonly wave: number
   /** Number of waves, at least 1. */
   readonly waves: number
+  /** Of the wave, but for those that an operator holds while there are others. */
   readonly hosts: number
   readonly complete: boolean
   /** Every host says Converged; what is missing is proof or time. */
@@ -204,7 +237,7 @@ export interface WaveReport {
   readonly waiting: number
   /** The first hosts by name that the wave waits for, and why; at most `shownWaiting`. */
   readonly waitsFor: ReadonlyArray<{ readonly hostname: string; readonly because: string }>
-  /** When the wave is complete if only time is missing, epoch ms. */
+  /** When the wave may be complete, epoch ms, if every host of it that is missing soaks, or has soaked. */
   readonly earliestAt?: number
 }
 

@@ -1,14 +1,20 @@
 /**
  * When a wave is complete (D11, D12, D15): every host of it has converged, is proven, and its soak is over by the control
- * plane's own clock. Deferred satisfies nothing. A wave that declares no host is complete.
+ * plane's own clock. Deferred satisfies nothing. A wave that declares no host is complete. A host that an operator holds is
+ * none of its wave's (D17), unless nobody else is left there to try the release before the waves after it (house rule 8).
  */
 import type { HostRecord } from "../../Schema/HostRecord.ts"
-import { provenUndeclared, soakLeftHere } from "../host/Evidence.ts"
+import { provenUndeclared, soakDue, soakLeftHere } from "../host/Evidence.ts"
 import type { PlannedTopology, Proof, RolloutView, WaveReport } from "./View.ts"
 import { shownWaiting } from "./View.ts"
 
 const proven: Proof = { _tag: "Proven" }
-const missing = (because: string): Proof => ({ _tag: "Missing", converged: false, because })
+const missing = (because: string, at?: number): Proof => ({
+  _tag: "Missing",
+  converged: false,
+  because,
+  ...(at === undefined ? {} : { at })
+})
 const unproven = (because: string): Proof => ({ _tag: "Missing", converged: true, because })
 
 /** Whether a host counts for its wave at `now`. `alwaysDeclares`: see `RolloutView`. */
@@ -22,8 +28,10 @@ export function proofOf(record: HostRecord | undefined, alwaysDeclares: boolean,
       return missing("is activating")
     case "Deferred":
       return missing(`waits for reboot of ${record.component}`)
-    case "Soaking":
-      return missing("is soaking")
+    case "Soaking": {
+      const due = soakDue(record)
+      return missing("is soaking", due > now ? due : undefined)
+    }
     case "Failed":
       return missing("has failed")
     case "Reverted":
@@ -43,17 +51,36 @@ export function proofOf(record: HostRecord | undefined, alwaysDeclares: boolean,
 export function proofIn(rollout: RolloutView, hostname: string, now: number): Proof {
   const record = rollout.recordOf(hostname)
   // Asked only where it matters: it is a look-up for each host of a wave.
-  return proofOf(record, record?.state !== "Converged" || rollout.alwaysDeclares(hostname), now)
+  const proof = proofOf(record, record?.state !== "Converged" || rollout.alwaysDeclares(hostname), now)
+  return proof._tag === "Missing" && rollout.isHeld(hostname)
+    ? { ...proof, because: `${proof.because} and is held` }
+    : proof
 }
+
+/** A topology never changes: in which order its hosts go is found once, and not in each pass. */
+const found = new WeakMap<PlannedTopology, ReadonlyArray<ReadonlyArray<string>>>()
 
 /** Host names of each wave, in ascending order; index = wave; at least one wave, declared waves without hosts included. */
 export function hostsByWave(plan: PlannedTopology): ReadonlyArray<ReadonlyArray<string>> {
+  const known = found.get(plan)
+  if (known !== undefined) return known
   const names = Object.keys(plan.hosts).toSorted()
   const last = names.reduce((most, name) => Math.max(most, plan.hosts[name]?.wave ?? 0), 0)
   const waves: Array<Array<string>> = Array.from({ length: Math.max(plan.soakMs.length, last + 1) }, () => [])
   for (const name of names) waves[plan.hosts[name]?.wave ?? 0]?.push(name)
+  found.set(plan, waves)
   return waves
 }
+
+/** Hosts that failed or went back, in the order in which hosts go. */
+export const failedIn = (
+  { recordOf }: RolloutView,
+  waves: ReadonlyArray<ReadonlyArray<string>>
+): ReadonlyArray<string> =>
+  waves.flat().filter((hostname) => {
+    const state = recordOf(hostname)?.state
+    return state === "Failed" || state === "Reverted"
+  })
 
 export function reportWave(
   rollout: RolloutView,
@@ -61,10 +88,12 @@ export function reportWave(
   now: number
 ): WaveReport {
   const wave = rollout.record.currentWave
-  const names = waves[wave] ?? []
+  const all = waves[wave] ?? []
+  const free = all.filter((hostname) => !rollout.isHeld(hostname))
+  const names = free.length > 0 || wave + 1 === waves.length ? free : all
   const proofs = names.map((hostname) => ({ hostname, proof: proofIn(rollout, hostname, now) }))
   const open = proofs.filter(({ proof }) => proof._tag !== "Proven")
-  const dues = open.flatMap(({ proof }) => proof._tag === "Due" ? [proof.at] : [])
+  const times = open.flatMap(({ proof }) => earliestOf(proof))
   return {
     rolloutId: rollout.record.rolloutId,
     wave,
@@ -77,9 +106,13 @@ export function reportWave(
       hostname,
       because: proof._tag === "Missing" ? proof.because : "has converged before its soak is over here"
     })),
-    ...(dues.length > 0 && dues.length === open.length ? { earliestAt: latest(dues) } : {})
+    ...(times.length > 0 && times.length === open.length ? { earliestAt: latest(times) } : {})
   }
 }
+
+/** Before then it proves nothing; none when nobody can say. */
+export const earliestOf = (proof: Proof): ReadonlyArray<number> =>
+  proof._tag === "Proven" || proof.at === undefined ? [] : [proof.at]
 
 /** `Math.max` of a spread would put 10,000 arguments on the stack. */
 function latest(times: ReadonlyArray<number>): number {

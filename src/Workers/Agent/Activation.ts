@@ -331,6 +331,7 @@ const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
   if (noRoom !== undefined) return yield* fail(id, exitCodes.unrealised, noRoom)
   const trouble = yield* fetchClosure(closure, until)
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
+  yield* retain(life)
   const refusal = (yield* permitted(id, until)) ?? (yield* disksAllow(id, allowed, until))
   if (refusal !== undefined) return yield* fail(id, exitCodes.unrealised, refusal)
   const baseline = yield* baselineOf(id)
@@ -392,8 +393,10 @@ export const activation = Effect.gen(function*() {
   const life: Life = { since: yield* monotonicMs, reason: undefined, retained: undefined }
   yield* tellBoot
   while (true) {
-    yield* retain(life)
     yield* tendGuard(life.since)
-    yield* act(yield* look, life)
+    const duty = yield* look
+    // What is fetched is held by its fetch; to hold it before costs a command of Nix between a dispatch and its switch.
+    if (duty._tag !== "Switch") yield* retain(life)
+    yield* act(duty, life)
   }
 })

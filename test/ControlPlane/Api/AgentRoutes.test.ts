@@ -5,7 +5,7 @@ import { heartbeatBody } from "../../../src/ControlPlane/Api/AgentRoutes.ts"
 import type { EventAnswer, PollAnswer } from "../../../src/ControlPlane/Input.ts"
 import { type Capability, HeartbeatResponse } from "../../../src/Schema/Wire.ts"
 import { sha256Hex } from "../../../src/Trust/CanonicalJson.ts"
-import { agent, type ApiRig, apiRig, capable, getRequest, postJson } from "../../support/apiRig.ts"
+import { agent, type ApiRig, apiRig, capable, getRequest, longAgo, postJson } from "../../support/apiRig.ts"
 import { textOf, utf8 } from "../../support/tls.ts"
 
 const web1 = agent("web-1")
@@ -197,7 +197,8 @@ describe("POST /v1/agent/heartbeat", () => {
           current_closure: "bbbb-nixos-system-web-1",
           at: Date.UTC(2026, 5, 1, 8, 5)
         },
-        capabilities: new Set<Capability>()
+        capabilities: new Set<Capability>(),
+        issuedAt: longAgo
       }])
     }))
 

@@ -3,6 +3,7 @@ import { Effect, Logger } from "effect"
 import { TestClock } from "effect/testing"
 import {
   eventBytes,
+  lookCost,
   makeAllowance,
   networkOf,
   otherRequests,
@@ -65,6 +66,23 @@ describe("one host's share", () => {
       }
       assert.deepStrictEqual([...statuses], [204, 503])
       assert.strictEqual((yield* rig.call(heartbeat("web-1"), agent("web-1"))).status, 200)
+    }))
+
+  it.effect("a host that asks again and again why it waits is told to wait, and still polls and beats", () =>
+    Effect.gen(function*() {
+      const rig = yield* apiRig()
+      const looks = otherRequests.burst / lookCost
+      const statuses: Array<number> = []
+      for (const path of ["/v1/hosts", "/v1/hosts/web-1/why"]) {
+        for (let times = 0; times < looks; times += 1) {
+          statuses.push((yield* rig.call(getRequest(path), agent("web-1"))).status)
+        }
+      }
+      assert.deepStrictEqual([statuses[looks - 1], statuses[looks]], [200, 503])
+      yield* TestClock.adjust("1 second")
+      assert.strictEqual((yield* rig.call(heartbeat("web-1"), agent("web-1"))).status, 200)
+      assert.strictEqual((yield* rig.call(getRequest("/v1/hosts"), agent("web-1"))).status, 503)
+      assert.strictEqual((yield* rig.call(getRequest("/v1/hosts"), agent("web-2"))).status, 200)
     }))
 
   it.effect("does not bind operators", () =>

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import { hostOfCommonName } from "../../../src/ControlPlane/Api/Identity.ts"
+import { noIdentities, revocationsInForce } from "../../../src/ControlPlane/Identities.ts"
 import { emptyState } from "../../../src/ControlPlane/State.ts"
 import {
   agent,
@@ -34,6 +35,8 @@ const everyRoute = [
 ] as const
 const request = (method: "GET" | "POST", path: string, headers: Readonly<Record<string, string>> = {}) =>
   method === "GET" ? getRequest(path, headers) : postJson(path, {}, headers)
+
+const nobodyRevoked = revocationsInForce({ signedAt: 0, hash: "h", revocations: [] })
 
 describe("the door of the control plane", () => {
   it.effect("healthz needs neither a certificate nor readiness", () =>
@@ -105,12 +108,27 @@ describe("the door of the control plane", () => {
   it.effect("a strict control plane wants the protocol header; healthz is exempt", () =>
     Effect.gen(function*() {
       const rig = yield* apiRig({ strict: true })
+      rig.state = { ...rig.state, identities: { ...noIdentities, revocations: nobodyRevoked } }
       assert.strictEqual((yield* rig.call(getRequest("/v1/whoami"), operator)).status, 400)
       assert.strictEqual(
         (yield* rig.call(getRequest("/v1/whoami", { "x-nixfleet-protocol": "1" }), operator)).status,
         200
       )
       assert.strictEqual((yield* rig.call(getRequest("/healthz"))).status, 200)
+    }))
+
+  it.effect("a strict control plane serves nobody before a list of revocations is in force, and says so", () =>
+    Effect.gen(function*() {
+      const ours = { "x-nixfleet-protocol": "1" }
+      for (const strict of [true, false]) {
+        const rig = yield* apiRig({ strict })
+        const before = yield* rig.call(getRequest("/v1/whoami", ours), operator)
+        const health = JSON.parse(textOf((yield* rig.call(getRequest("/healthz"))).body))
+        assert.deepStrictEqual([before.status, health.ready], strict ? [503, false] : [200, true])
+        if (strict) assert.include(textOf(before.body), "awaiting first signed list of revocations")
+        rig.state = { ...rig.state, identities: { ...noIdentities, revocations: nobodyRevoked } }
+        assert.strictEqual((yield* rig.call(getRequest("/v1/whoami", ours), operator)).status, 200)
+      }
     }))
 
   const agentOnly = everyRoute.filter(([, path]) => path.startsWith("/v1/agent/"))

@@ -315,6 +315,7 @@ describe("POST /v1/enroll", () => {
           event: () => Effect.die("unused"),
           heartbeat: () => Effect.die("unused"),
           issuance: () => Effect.succeed({ _tag: "Busy" }),
+          action: () => Effect.die("unused"),
           offer: () => false
         }
       })

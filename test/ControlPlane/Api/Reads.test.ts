@@ -2,7 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect } from "effect"
 import type { EventsPage } from "../../../src/ControlPlane/Api/Api.ts"
 import { JournalUnusable } from "../../../src/ControlPlane/Journal.ts"
-import type { HostStatusEntry, RolloutHosts } from "../../../src/Schema/OperatorViews.ts"
+import type { Explanation, HostStatusEntry, RolloutHosts } from "../../../src/Schema/OperatorViews.ts"
 import { agent, apiRig, artifacts, getRequest, operator, stableId } from "../../support/apiRig.ts"
 import { textOf } from "../../support/tls.ts"
 
@@ -71,7 +71,8 @@ const host = (hostname: string): HostStatusEntry => ({
   rejections: [],
   held: null,
   fetching: null,
-  diverged: false
+  diverged: false,
+  revoked: null
 })
 const rolloutHost = (name: string): RolloutHosts["hosts"][number] => ({
   host: name,
@@ -84,13 +85,30 @@ const rolloutHost = (name: string): RolloutHosts["hosts"][number] => ({
   terminalAt: null
 })
 
+const explanation = (hostname: string, at: number): Explanation => ({
+  hostname,
+  at,
+  standing: "held",
+  reason: "wave-promotion",
+  because: "wave 1 of 2 is not complete: web-0 is soaking",
+  since: null,
+  clearedBy: "the end of the soak of wave 1",
+  earliestAt: Date.UTC(2026, 5, 1),
+  evidence: [{ fact: "web-0: it soaks", at: null }],
+  channel: "stable",
+  runs: null,
+  lastHeardAt: null,
+  rollout: null
+})
+
 describe("views of the fleet", () => {
   const projections = {
-    hosts: (_state: unknown, only?: string) => ({
+    hosts: (_state: unknown, _now: number, only?: string) => ({
       hosts: [host("web-1"), host("web-2")].filter(({ hostname }) => only === undefined || hostname === only)
     }),
+    why: (_state: unknown, now: number, name: string) => name === "web-1" ? explanation(name, now) : undefined,
     rollouts: () => ({ rollouts: [] }),
-    rolloutHosts: (_state: unknown, rolloutId: string, only?: string) =>
+    rolloutHosts: (_state: unknown, _now: number, rolloutId: string, only?: string) =>
       rolloutId === stableId
         ? {
           rollout_id: rolloutId,
@@ -121,6 +139,38 @@ describe("views of the fleet", () => {
       const own = yield* rig.call(getRequest(`/v1/rollouts/${stableId}/hosts`), agent("web-1"))
       assert.deepStrictEqual(JSON.parse(textOf(own.body)), { rollout_id: stableId, hosts: [rolloutHost("web-1")] })
       assert.strictEqual((yield* rig.call(getRequest(`/v1/rollouts/${stableId}/hosts`), agent("db-1"))).status, 404)
+    }))
+
+  it.effect("an operator may ask why any host waits, a host only of itself", () =>
+    Effect.gen(function*() {
+      const rig = yield* apiRig({ projections })
+      const asked = (name: string, peer: typeof operator) => rig.call(getRequest(`/v1/hosts/${name}/why`), peer)
+      const answered = yield* asked("web-1", operator)
+      assert.strictEqual(answered.status, 200)
+      assert.deepInclude(JSON.parse(textOf(answered.body)), {
+        hostname: "web-1",
+        standing: "held",
+        earliestAt: "2026-06-01T00:00:00Z",
+        since: null,
+        evidence: [{ fact: "web-0: it soaks", at: null }]
+      })
+      assert.strictEqual((yield* asked("web-1", agent("web-1"))).status, 200)
+      assert.strictEqual((yield* asked("web-1", agent("web-2"))).status, 403)
+      assert.strictEqual((yield* asked("none", agent("web-2"))).status, 403)
+    }))
+
+  it.effect("of a host that nobody knows there is nothing to explain, whatever it is called", () =>
+    Effect.gen(function*() {
+      const rig = yield* apiRig()
+      const status = (path: string) => Effect.map(rig.call(getRequest(path), operator), (response) => response.status)
+      for (const name of ["none", "__proto__", "constructor", "..%2f..", "a%00b", "x".repeat(5_000)]) {
+        assert.strictEqual(yield* status(`/v1/hosts/${name}/why`), 404, name)
+      }
+      for (const path of ["/v1/hosts//why", "/v1/hosts/%ff/why", "/v1/hosts/a/b/why", "/v1/hosts/a/why/"]) {
+        assert.strictEqual(yield* status(path), 404, path)
+      }
+      const posted = yield* rig.call({ ...getRequest("/v1/hosts/a/why"), method: "POST" }, operator)
+      assert.strictEqual(posted.status, 405)
     }))
 
   it.effect("absent values are written as null and times as RFC 3339", () =>

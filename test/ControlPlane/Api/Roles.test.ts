@@ -34,7 +34,7 @@ const columns: ReadonlyArray<Role> = [
 
 /**
  * What each is answered, in the order of `columns`. Requests are of web-1: bodies are empty where they may be (422), there is
- * no room for a poll (503), nothing is issued (501), and of the views those are empty that the rig has none of (404).
+ * no room for a poll (503), nothing is issued (501), an action is not for now (409), and of the views those are empty that the rig has none of (404).
  */
 const table: ReadonlyArray<readonly [method: "GET" | "POST", path: string, answers: ReadonlyArray<number>]> = [
   ["GET", "/healthz", [200, 200, 200, 200, 200, 200, 200, 200]],
@@ -50,10 +50,15 @@ const table: ReadonlyArray<readonly [method: "GET" | "POST", path: string, answe
   ["GET", `/v1/rollouts/${stableId}/sig`, [401, 200, 200, 200, 403, 401, 200, 401]],
   ["GET", "/v1/channels/stable", [401, 403, 403, 404, 403, 401, 403, 401]],
   ["GET", "/v1/hosts", [401, 200, 200, 200, 403, 401, 200, 401]],
+  ["GET", "/v1/hosts/web-1/why", [401, 404, 403, 404, 403, 401, 403, 401]],
   ["GET", "/v1/rollouts", [401, 403, 403, 200, 403, 401, 403, 401]],
   ["GET", `/v1/rollouts/${stableId}/hosts`, [401, 404, 404, 404, 403, 401, 404, 401]],
   ["GET", `/v1/rollouts/${stableId}/events`, [401, 403, 403, 200, 403, 401, 403, 401]],
   ["GET", `/v1/rollouts/${stableId}/lifecycle`, [401, 403, 403, 404, 403, 401, 403, 401]],
+  ["GET", "/v1/snapshot", [401, 403, 403, 200, 403, 401, 403, 401]],
+  ["POST", "/v1/operator/actions", [401, 403, 403, 409, 403, 401, 403, 401]],
+  ["GET", "/v1/operator/actions", [401, 403, 403, 200, 403, 401, 403, 401]],
+  ["GET", "/v1/quarantine", [401, 403, 403, 200, 403, 401, 403, 401]],
   ["GET", "/metrics", [401, 403, 403, 200, 403, 401, 403, 401]]
 ]
 
@@ -63,7 +68,8 @@ const bodies: Readonly<Record<string, unknown>> = {
     rolloutId: stableId,
     event: { kind: "DispatchAck", currentClosureAtDispatch: "", receivedAt: "2026-04-24T10:00:00Z", seq: 1 }
   },
-  "/v1/agent/heartbeat": { hostname: "web-1", at: "2026-04-24T10:00:00Z" }
+  "/v1/agent/heartbeat": { hostname: "web-1", at: "2026-04-24T10:00:00Z" },
+  "/v1/operator/actions": { action: "ClearRollout", rolloutId: stableId, reason: "a test" }
 }
 
 describe("who may call what (D16)", () => {

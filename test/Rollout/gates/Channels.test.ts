@@ -9,7 +9,7 @@ import {
 } from "../../../src/Rollout/Planner.ts"
 import { predecessorsFirst } from "../../../src/Rollout/planner/Predecessors.ts"
 import type { HostStateName } from "../../../src/Schema/Wire.ts"
-import { flightsOf, noOrder, rolloutIn } from "../../support/planner.ts"
+import { flightsOf, interventionsOf, noOrder, rolloutIn } from "../../support/planner.ts"
 import { late, policy, recordIn, t0, target } from "../../support/records.ts"
 
 const channel = (name: string, ...after: ReadonlyArray<string>): ChannelView => ({
@@ -43,6 +43,7 @@ function viewOf(state: HostStateName, planned: ReadonlyArray<string>, now = late
     record: rolloutIn("Active", { rolloutId: manifest.rolloutId, channel: name }),
     plan: manifest.plan,
     recordOf: (hostname) => recordIn(name === "first" ? state : "Pending", { fields: { hostname } }),
+    isHeld: () => false,
     alwaysDeclares: () => true
   }))
   return {
@@ -52,6 +53,7 @@ function viewOf(state: HostStateName, planned: ReadonlyArray<string>, now = late
     rolloutOf: (id) => rollouts.find(({ record }) => record.rolloutId === id),
     dispatchOf: () => undefined,
     quarantine: { rollouts: new Map(), closures: new Map() },
+    interventions: interventionsOf(),
     flights: flightsOf({}),
     convergedOn: () => undefined
   }

@@ -80,6 +80,13 @@ describe("host edges (control-plane.md §6.2, D11)", () => {
     assert.strictEqual(verdict.clearedBy, "the end of the soak of db-1")
   })
 
+  it("one that soaks says when it may be over, and that it must converge", () => {
+    const verdict = held({ edges: [edge("Soaking", minutes(1))], now: minutes(1) })
+    assert.strictEqual(verdict.earliestAt, seconds(5) + policy.soakMs)
+    assert.strictEqual(verdict.clearedBy, "convergence of db-1")
+    assert.deepStrictEqual(verdict.hosts, ["db-1"])
+  })
+
   it("all edges must be satisfied; the first open one is told", () => {
     const verdict = held({ edges: [edge("Converged"), edge("Soaking"), edge("Pending")] })
     assert.match(verdict.because, /it is soaking; 1 more of the hosts before this one are not done$/)
@@ -124,6 +131,7 @@ describe("disruption budgets (D17)", () => {
       because: "the budget of tags web lets 2 of its 4 hosts be in flight, and 2 are: " +
         "web-2 is soaking (stable@aa11) and web-3 is soaking (stable@aa11)",
       clearedBy: "convergence, failure or deferral of one of them; a host that stays silent leaves the count",
+      hosts: ["web-2", "web-3"],
       earliestAt: late + 60_000
     })
   })
@@ -144,7 +152,7 @@ describe("disruption budgets (D17)", () => {
     const budgets = [budgetOf(1, hosts)]
     assert.isTrue(asked({ budgets, flights: flightsOf({ "web-1": soaking() }) }).pass)
     const both = flightsOf({ "web-1": soaking(), "web-2": soaking() })
-    assert.match(heldBy(asked({ budgets, flights: both })).because, /and 1 are: web-2 is soaking/)
+    assert.match(heldBy(asked({ budgets, flights: both })).because, /and 1 is: web-2 is soaking/)
   })
 
   it("one that has its lease has its place", () => {

@@ -28,12 +28,15 @@ const transient: RealiseOutcome = { _tag: "Transient", detail: "connection refus
 const failing = { durationMs: 100, outcome: { status: "fail" as const, failureReason: "500" } }
 
 /** A host on which `newSystem` ends as given, and everything else works. */
-const hostWhere = (end: ScriptedEnd, fetched: (nth: number) => RealiseOutcome = () => ok): RigOptions => ({
+const hostWhere = (end: ScriptedEnd, fetched: (nth: number) => RealiseOutcome = () => ok) => ({
   host: {
-    realise: (closure, nth) => ({ durationMs: second, outcome: closure === newSystem ? fetched(nth) : ok }),
-    switch: (closure) => ({
+    realise: (closure: string, nth: number) => ({
+      durationMs: second,
+      outcome: closure === newSystem ? fetched(nth) : ok
+    }),
+    switch: (closure: string) => ({
       durationMs: 4 * second,
-      end: closure === newSystem ? end : { _tag: "Exit", code: 0 }
+      end: closure === newSystem ? end : { _tag: "Exit" as const, code: 0 }
     })
   }
 })
@@ -93,13 +96,26 @@ describe("an activation", () => {
   }
 
   it.effect("keeps target and way back from the garbage collector for as long as they are needed, and no longer", () => {
-    const rig = new Rig(hostWhere(exit(0), (nth) => nth < 4 ? transient : ok))
+    let atSwitch: ReadonlyArray<string> = []
+    const given = hostWhere(exit(0), (nth) => nth < 4 ? transient : ok)
+    const rig = new Rig({
+      ...given,
+      host: {
+        ...given.host,
+        switch: (closure) => {
+          atSwitch = rig.host.retained
+          return given.host.switch(closure)
+        }
+      }
+    })
     return rig.live(Effect.gen(function*() {
       yield* elapse(minute)
       assert.deepStrictEqual(rig.host.retained, [oldSystem])
       yield* offer(dispatch())
       yield* elapse(5 * second)
-      assert.deepStrictEqual(rig.host.retained, [newSystem, oldSystem])
+      assert.deepStrictEqual(rig.host.retained, [oldSystem], "what is not there cannot be kept")
+      yield* elapse(30 * second)
+      assert.deepStrictEqual(atSwitch, [newSystem, oldSystem])
       yield* elapse(5 * minute)
       assert.strictEqual((yield* recordOf(r1)).state, "Converged")
       yield* elapse(minute)

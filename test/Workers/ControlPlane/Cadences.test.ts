@@ -60,6 +60,7 @@ const begin = Effect.gen(function*() {
   yield* inbox.submit({ _tag: "ArtifactsVerified", artifacts: unitOf(release) })
   yield* inbox.heartbeat({
     _tag: "HeartbeatReceived",
+    issuedAt: 0,
     heartbeat: { hostname: "h1", at: start, journal_id: "j1", digests: [] },
     capabilities: capable
   })
@@ -125,6 +126,30 @@ describe("The control plane under its clock", () => {
         yield* TestClock.adjust("100 seconds")
         assert.deepStrictEqual(offered, ["PlanTick", "PlanTick"])
       }).pipe(Effect.provide(Plan.layer.pipe(Layer.provide([slow, Settings.layer(config), Supervisor.layer]))))
+    }))
+
+  it.effect("a freeze ends at its time to the second, also one of the life before", () =>
+    Effect.gen(function*() {
+      const disk = new MemoryDisk("two lives")
+      yield* Effect.gen(function*() {
+        yield* begin
+        const action = { action: "Freeze", channel: null, reason: "a test", until: start + 90_000 } as const
+        const answer = yield* (yield* Inbox).action({ _tag: "ActionAsked", action, actor: "ada" })
+        assert.strictEqual(answer._tag, "Taken")
+        const waiting = yield* poll("h1")
+        yield* TestClock.adjust("60 seconds")
+        assert.deepStrictEqual((yield* Fiber.join(waiting)).given, { _tag: "Nothing" })
+      }).pipe(Effect.provide(controlPlane(disk)))
+      yield* Effect.gen(function*() {
+        yield* (yield* Inbox).submit({ _tag: "ArtifactsVerified", artifacts: unitOf(release) })
+        const waiting = yield* poll("h1")
+        yield* TestClock.adjust(29_999)
+        assert.isUndefined(waiting.pollUnsafe())
+        yield* TestClock.adjust(1_000)
+        const { at, given } = yield* Fiber.join(waiting)
+        assert.strictEqual(given._tag, "Dispatch")
+        assert.isAtMost(at, 91_000)
+      }).pipe(Effect.provide(controlPlane(disk)))
     }))
 
   it.effect("what was decided at shutdown is stored, and owed by the next start", () =>

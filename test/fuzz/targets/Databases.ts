@@ -113,6 +113,7 @@ const controlPlaneImage = Effect.scoped(Effect.gen(function*() {
   host.soaks(plane)
   host.rollsBack(plane)
   host.reports(plane)
+  plane.act({ action: "HoldHost", host: "h1", reason: "a test", until: plane.now + 3_600_000 })
   return disk.image()
 }))
 
@@ -124,7 +125,8 @@ const controlPlaneColumns: Columns = [
   ["rollouts", "plan"],
   ["hosts", "seen"],
   ["channels", "recovery"],
-  ["quarantined_closures", "closure"]
+  ["quarantined_closures", "closure"],
+  ["interventions", "intervention"]
 ]
 
 const controlPlaneJournal: Target = {

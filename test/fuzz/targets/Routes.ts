@@ -10,13 +10,20 @@ import { Effect } from "effect"
 import { makeAuthority } from "../../../examples/certificates.ts"
 import type { Api } from "../../../src/ControlPlane/Api/Api.ts"
 import { maxBodyBytes, routes } from "../../../src/ControlPlane/Api/Contract.ts"
-import type { EventAnswer, HeartbeatAnswer, Input, IssuanceAnswer } from "../../../src/ControlPlane/Input.ts"
+import type {
+  ActionAnswer,
+  EventAnswer,
+  HeartbeatAnswer,
+  Input,
+  IssuanceAnswer
+} from "../../../src/ControlPlane/Input.ts"
 import { sorted, type State } from "../../../src/ControlPlane/State.ts"
 import * as Views from "../../../src/ControlPlane/Views.ts"
 import { MemoryDisk } from "../../../src/Layers/Disk/MemoryDisk.ts"
 import type { ExchangeRequest, ExchangeResponse } from "../../../src/Layers/Net/Exchange.ts"
 import { EnrollRequest, RenewRequest } from "../../../src/Schema/Enrollment.ts"
 import { operatorUnit } from "../../../src/Schema/Identity.ts"
+import { OperatorAction } from "../../../src/Schema/Interventions.ts"
 import { formatTimestamp } from "../../../src/Schema/Primitives.ts"
 import { AgentEventEnvelope, HeartbeatRequest } from "../../../src/Schema/Wire.ts"
 import { apiRig, peerNamed, suffix } from "../../support/apiRig.ts"
@@ -113,7 +120,7 @@ const converging = [
 ].join(separator)
 
 const reads = routes.filter(({ method }) => method === "GET").map(({ path }) =>
-  path.replace(":id", rolloutId).replace(":name", "stable")
+  path.replace("hosts/:name", "hosts/h1").replace(":id", rolloutId).replace(":name", "stable")
 )
 
 const heartbeats: ReadonlyArray<string> = [
@@ -126,21 +133,40 @@ const heartbeats: ReadonlyArray<string> = [
   })
 ]
 
+const until = formatTimestamp(start + 3_600_000)
+const actions: ReadonlyArray<string> = [
+  { action: "PauseRollout", rolloutId, until },
+  { action: "ResumeRollout", rolloutId },
+  { action: "HoldHost", host: "h1", until },
+  { action: "ReleaseHost", host: "h1" },
+  { action: "Freeze", channel: null, until },
+  { action: "Freeze", channel: "stable", until },
+  { action: "Unfreeze", channel: "stable" },
+  { action: "ClearRollout", rolloutId },
+  { action: "ClearQuarantine", of: { rolloutId } },
+  { action: "ClearQuarantine", of: { closure: target } }
+].map((action) =>
+  requestText("POST", "/v1/operator/actions", "operator-ada", JSON.stringify({ ...action, reason: "a test" }))
+)
+
 const anEnvelope = jsonOf(AgentEventEnvelope, [{}])
 const aHeartbeat = jsonOf(HeartbeatRequest, [{}])
 const anEnrollment = jsonOf(EnrollRequest, [{}])
 const aRenewal = jsonOf(RenewRequest, [{}])
+const anAction = jsonOf(OperatorAction, [{}])
 
 /** A generated body that is of the host that sends it, so that it comes further than the door. */
-const posted = (path: string, source: Source, own: Readonly<Record<string, unknown>>): Source => (dice) =>
-  Effect.map(source(dice), (bytes) => {
-    const body = JSON.stringify({ ...JSON.parse(textOf(bytes)), ...own })
-    return utf8(requestText("POST", path, agentOf("h1"), body))
-  })
+const posted =
+  (path: string, source: Source, own: Readonly<Record<string, unknown>>, by: string = agentOf("h1")): Source =>
+  (dice) =>
+    Effect.map(source(dice), (bytes) => {
+      const body = JSON.stringify({ ...JSON.parse(textOf(bytes)), ...own })
+      return utf8(requestText("POST", path, by, body))
+    })
 
 function written(dice: Random): string {
   const from = dice.below(events.length)
-  switch (dice.below(9)) {
+  switch (dice.below(10)) {
     case 0:
       return dice.pick(heartbeats)
     case 1:
@@ -157,13 +183,15 @@ function written(dice: Random): string {
       return dice.pick(enrollments)
     case 7:
       return dice.pick(renewals)
+    case 8:
+      return dice.pick(actions)
     default:
       return events.slice(0, from + 1).map((event, index) => eventText(index + 1, event)).join(separator)
   }
 }
 
 const request: Source = (dice) => {
-  switch (dice.below(8)) {
+  switch (dice.below(9)) {
     case 0:
       return posted("/v1/agent/events", anEnvelope, dice.chance(0.7) ? { hostname: "h1", rolloutId } : {})(dice)
     case 1:
@@ -172,6 +200,8 @@ const request: Source = (dice) => {
       return posted("/v1/enroll", anEnrollment, dice.chance(0.5) ? { csrPem: bootstrap.csrPem } : {})(dice)
     case 3:
       return posted("/v1/agent/renew", aRenewal, {})(dice)
+    case 4:
+      return posted("/v1/operator/actions", anAction, {}, "operator-ada")(dice)
     default:
       return Effect.succeed(utf8(written(dice)))
   }
@@ -224,11 +254,15 @@ function checkAnswer({ request: { body, path } }: Sent, response: ExchangeRespon
 }
 
 /** What a restart must bring back of what was said and decided; who waited is gone. */
-const durable = ({ channels, identities, nextDelivery, quarantine, queue, rollouts }: State) => ({
+const durable = (
+  { channels, identities, interventions, lifted, nextDelivery, quarantine, queue, rollouts }: State
+) => ({
   channels: sorted(channels),
   nextDelivery,
   queue: sorted(queue).map(([host, { lease, ...row }]) => [host, row, lease?.deliveryId, lease?.expiresAt]),
   quarantine,
+  lifted: sorted(lifted),
+  interventions: sorted(interventions),
   lists: [identities.revocations?.list, identities.nonces?.list],
   used: sorted(identities.used),
   chains: sorted(identities.chains),
@@ -254,6 +288,7 @@ const controlPlane = Effect.fnUntraced(function*(disk: MemoryDisk) {
     event: (input) => Effect.sync(() => made.offer(input) as EventAnswer),
     heartbeat: (input) => Effect.sync(() => made.offer(input) as HeartbeatAnswer),
     issuance: (input) => Effect.sync(() => made.offer(input) as IssuanceAnswer),
+    action: (input) => Effect.sync(() => made.offer(input) as ActionAnswer),
     offer: (input: Input) => {
       made.offer(input)
       if (input._tag !== "Parked") return true
@@ -267,6 +302,7 @@ const controlPlane = Effect.fnUntraced(function*(disk: MemoryDisk) {
     state: () => made.state,
     projections: Views,
     eventLog: journal.eventLog,
+    recentActions: journal.recentActions,
     issuance,
     tokenKeys: Effect.succeed(rootSlot)
   })

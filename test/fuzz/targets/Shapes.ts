@@ -267,6 +267,25 @@ const columns: ReadonlyArray<Target> = [
 /** What the operator's command reads. */
 const views: ReadonlyArray<Target> = [
   shape({ name: "view-hosts", schema: Views.HostsResponse, known: [{ hosts: [] }] }),
+  shape({
+    name: "view-why",
+    schema: Views.Explanation,
+    known: [{
+      hostname: "web-1",
+      at: "2026-06-01T08:00:00Z",
+      standing: "held",
+      reason: "wave-promotion",
+      because: "wave 1 of 2 is not complete: web-0 is soaking",
+      since: null,
+      clearedBy: "convergence of every host of wave 1",
+      earliestAt: "2026-06-01T08:05:00Z",
+      evidence: [{ fact: "web-0: it soaks", at: null }],
+      channel: "stable",
+      runs: null,
+      lastHeardAt: null,
+      rollout: null
+    }]
+  }),
   shape({ name: "view-rollouts", schema: Views.RolloutList, known: [{ rollouts: [] }] }),
   shape({ name: "view-rollout-hosts", schema: Views.RolloutHosts, known: [{ rollout_id: "stable@01", hosts: [] }] }),
   shape({

@@ -4,6 +4,7 @@ import { Result } from "effect"
 import { generateKeyPairSync } from "node:crypto"
 import { receptionOf } from "../../../src/Agent/Envelope.ts"
 import { hostOfCommonName } from "../../../src/ControlPlane/Api/Identity.ts"
+import { readSnapshot } from "../../../src/ControlPlane/Snapshot.ts"
 import { openSshKeyToPkcs8 } from "../../../src/Layers/Net/OpenSshKey.ts"
 import { decodePrivateKey, decodePublicKey, encodePrivateKey, encodePublicKey } from "../../../src/Operator/KeyFiles.ts"
 import { listenAddress } from "../../../src/Schema/ControlPlaneConfig.ts"
@@ -12,7 +13,9 @@ import { canonicalBytes, canonicalText, parseStrict, scan } from "../../../src/T
 import { parseKey, verifies } from "../../../src/Trust/Signature.ts"
 import { retryAfterMs } from "../../../src/Workers/Backoff.ts"
 import { fleetJson, manifestJson, releaseKey, releaseSeed } from "../../support/artifacts.ts"
+import { Plane } from "../../support/controlPlane.ts"
 import { openSshPrivateKey } from "../../support/openssh.ts"
+import { published, snapshotText } from "../../support/snapshots.ts"
 import { textOf, utf8 } from "../../support/tls.ts"
 import { mutated, oneOf } from "../Samples.ts"
 import { checked, type Target } from "../Target.ts"
@@ -136,4 +139,22 @@ const keyFiles: Target = {
   })
 }
 
-export const texts: ReadonlyArray<Target> = [canonicalJson, timestamps, headers, verdicts, keyFiles]
+const plane = new Plane()
+plane.offer({ _tag: "ArtifactsVerified", artifacts: published({ ref: "a1", waves: [["h1"], ["h2"]] }) })
+plane.heartbeat("h1")
+
+/** What is read as a snapshot is one: taken anew it reads the same. */
+const snapshots: Target = {
+  name: "snapshots",
+  weight: 0.5,
+  source: mutated(oneOf([utf8(snapshotText(plane.state, plane.now))])),
+  check: checked((input) => {
+    const read = readSnapshot(textOf(input))
+    if (Result.isFailure(read)) return assert.isNotEmpty(read.failure)
+    const { state, takenAt } = read.success
+    const again = readSnapshot(snapshotText(state, takenAt))
+    assert.strictEqual(Result.isSuccess(again) ? again.success.takenAt : undefined, takenAt)
+  })
+}
+
+export const texts: ReadonlyArray<Target> = [canonicalJson, timestamps, headers, verdicts, keyFiles, snapshots]
