@@ -10,7 +10,6 @@
  */
 import { readFileSync } from "node:fs"
 import { createServer } from "node:net"
-import type { AddressInfo } from "node:net"
 import { join, relative, resolve } from "node:path"
 import { archiveHosts } from "./demo/ArchiveHosts.ts"
 import { ControlPlaneClient } from "./demo/ControlPlaneClient.ts"
@@ -54,10 +53,15 @@ const processes = new Processes(
 )
 const services = new Map<string, number>()
 
+/** Below the ports that the kernel gives to connections, so that nobody takes it before the control plane does. */
 async function freePort(): Promise<number> {
+  const port = 20_000 + Math.floor(Math.random() * 12_000)
   const server = createServer()
-  await new Promise<void>((done) => server.listen(0, "127.0.0.1", done))
-  const { port } = server.address() as AddressInfo
+  try {
+    await new Promise<void>((done, refused) => server.once("error", refused).listen(port, "127.0.0.1", done))
+  } catch {
+    return await freePort()
+  }
   await new Promise((done) => server.close(done))
   return port
 }

@@ -59,6 +59,11 @@ export const launch = (
           for (const told of waiting) told(line)
         }
       })
+      const howItEnded = () =>
+        [
+          `${program} ended with ${child.signalCode ?? child.exitCode}: ${errors}`,
+          ...log.slice(-5).map((line) => JSON.stringify(line))
+        ].join("\n")
       child.on("close", () => {
         for (const told of waiting) told(undefined)
       })
@@ -73,7 +78,7 @@ export const launch = (
             const told = (line: LogLine | undefined) => {
               if (line !== undefined && !matches(line)) return
               waiting.delete(told)
-              resume(line === undefined ? Effect.die(new Error(`the process ended: ${errors}`)) : Effect.succeed(line))
+              resume(line === undefined ? Effect.die(new Error(howItEnded())) : Effect.succeed(line))
             }
             if (child.exitCode !== null || child.signalCode !== null) told(undefined)
             else waiting.add(told)

@@ -33,14 +33,22 @@ import { temporaryDirectory } from "./directories.ts"
 
 const agentMain = join(import.meta.dirname, "../../src/Main.ts")
 
-/** A port that was free a moment ago. */
-export const freePort = Effect.callback<number>((resume) => {
+const portsOfWorker = 2_000
+
+/**
+ * Below the ports that the kernel gives to connections and to listeners of port 0, so that nobody takes it while a process
+ * restarts; each of the runner's workers has a range of its own.
+ */
+const firstPort = 10_000 + (Number(process.env["VITEST_POOL_ID"] ?? 0) % 10) * portsOfWorker
+let lastPort = Math.floor(Math.random() * portsOfWorker)
+
+/** A port that nobody has. */
+export const freePort: Effect.Effect<number> = Effect.callback((resume) => {
+  lastPort = (lastPort + 1) % portsOfWorker
+  const port = firstPort + lastPort
   const server = createServer()
-  server.listen(0, "127.0.0.1", () => {
-    const address = server.address()
-    const port = typeof address === "object" && address !== null ? address.port : 0
-    server.close(() => resume(Effect.succeed(port)))
-  })
+  server.once("error", () => resume(freePort))
+  server.listen(port, "127.0.0.1", () => server.close(() => resume(Effect.succeed(port))))
 })
 
 /** Waits for a fact; the failure says which one, and what was seen instead. */
