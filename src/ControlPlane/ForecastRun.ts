@@ -14,6 +14,7 @@ import type { SoakingRecord } from "../Schema/HostRecord.ts"
 import { lastMillis, type Millis } from "../Schema/Primitives.ts"
 import { allCapabilities, type HostStateName, type RolloutDigest } from "../Schema/Wire.ts"
 import { decide, settle } from "./Decide.ts"
+import { heartbeatsOfProof } from "./decide/InFlight.ts"
 import { isHeard } from "./decide/Recovery.ts"
 import type { Action, Capabilities, Input, VerifiedArtifacts } from "./Input.ts"
 import { at, currentRolloutOf, hostIn, sorted, type State } from "./State.ts"
@@ -52,10 +53,15 @@ export class ForecastRun {
       [channel, { ...one, freshUntil: Infinity }] as const
     )
     this.state = { ...this.state, manifests: new Map(manifests) }
-    const hosts = manifests.flatMap(([, { plan }]) => Object.keys(plan.hosts)).toSorted()
+    const planned = manifests.flatMap(([, { plan }]) => Object.keys(plan.hosts))
+    // A host that left an older release may still be waited for.
+    const hosts = [...new Set([...planned, ...HashMap.keys(this.state.hosts)])].toSorted()
+    const awaited = hosts.filter((host) => this.#isAwaited(host))
+    this.#batch(awaited.map((host) => this.#heartbeat(host)))
     this.#batch([
-      ...hosts.filter((host) => this.#isAwaited(host)).map((host) => this.#heartbeat(host)),
       ...hosts.map((host) => this.#poll(host)),
+      // What a poll alone does not say, these do (D17).
+      ...awaited.flatMap((host) => Array.from({ length: heartbeatsOfProof }, () => this.#heartbeat(host))),
       { _tag: "PlanTick" }
     ])
     for (const [host, { rollouts }] of sorted(this.state.hosts)) {

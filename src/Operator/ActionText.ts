@@ -1,7 +1,7 @@
 /** What operators did and what holds, for people: first what is so now, then what it could not change. Pure. */
 import { type ActionsResponse, type ActionTaken, type OperatorAction, subjectOf } from "../Schema/Interventions.ts"
 import { formatTimestamp, type Millis } from "../Schema/Primitives.ts"
-import { describeAge } from "./StatusTable.ts"
+import { describeLeft } from "../Schema/Words.ts"
 import { type Cell, printable } from "./Table.ts"
 
 /** Hosts that a sentence names; `--json` has all. */
@@ -13,15 +13,6 @@ function hosts(names: ReadonlyArray<string>): string {
 }
 
 const until = (time: Millis, now: Millis): string => `until ${formatTimestamp(time)} (in ${describeLeft(time - now)})`
-
-/** The two largest units, to the nearest minute: "in 1h" would be too little to say of 1 h 50 min. */
-function describeLeft(ms: Millis): string {
-  const minutes = Math.round(ms / 60_000)
-  if (minutes < 1) return describeAge(ms)
-  const [days, hours, left] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24, minutes % 60]
-  if (days > 0) return `${days}d ${hours}h`
-  return hours > 0 ? `${hours}h ${left}m` : `${left}m`
-}
 
 /** What is so from now on. */
 function outcome(action: OperatorAction, now: Millis): string {

@@ -7,8 +7,6 @@ import type { Unconverged } from "./Failure.ts"
 import type { Standing } from "./RolloutState.ts"
 import { type Cell, type Colour, printable } from "./Table.ts"
 
-export { describeAge }
-
 export const statusHeader = ["HOST", "CHANNEL", "CURRENT", "DECLARED", "STATUS", "COMPLIANCE"]
 export const rolloutListHeader = ["ROLLOUT", "STATE", "WAVE", "HOSTS", "CREATED"]
 export const rolloutHostsHeader = ["WAVE", "HOST", "DISPATCHED", "TERMINAL", "AT", "STATE"]

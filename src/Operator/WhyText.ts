@@ -2,7 +2,7 @@
 import { DateTime } from "effect"
 import type { Explanation, Standing } from "../Schema/OperatorViews.ts"
 import type { Millis } from "../Schema/Primitives.ts"
-import { describeAge, printable } from "../Schema/Words.ts"
+import { describeAge, describeLeft, printable } from "../Schema/Words.ts"
 
 const verdicts: Readonly<Record<Standing, string>> = {
   "at-target": "is at its target",
@@ -54,4 +54,4 @@ function local(when: Millis, zone: DateTime.TimeZone): string {
 }
 
 const distance = (when: Millis, now: Millis): string =>
-  when > now ? `in ${describeAge(when - now)}` : `${describeAge(now - when)} ago`
+  when > now ? `in ${describeLeft(when - now)}` : `${describeAge(now - when)} ago`

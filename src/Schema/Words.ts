@@ -15,6 +15,15 @@ export function describeAge(ms: Millis): string {
   return `${Math.floor(seconds / 86_400)}d`
 }
 
+/** A time to come, in its two largest units and to the nearest minute: "1h" would be too little to say of 1 h 50 min. */
+export function describeLeft(ms: Millis): string {
+  const minutes = Math.round(ms / 60_000)
+  if (ms < 60_000) return describeAge(ms)
+  const [days, hours, left] = [Math.floor(minutes / 1440), Math.floor(minutes / 60) % 24, minutes % 60]
+  if (days > 0) return `${days}d ${hours}h`
+  return hours > 0 ? `${hours}h ${left}m` : `${left}m`
+}
+
 /** `31 of 120 MB`: both in the unit of the larger one, in powers of 1000, rounded down. */
 export function describeProgress(doneBytes: number, expectedBytes: number | undefined): string {
   const largest = Math.max(doneBytes, expectedBytes ?? 0)

@@ -184,7 +184,7 @@ describe("the current record waits", () => {
     [
       "a reboot",
       waitIn(entry(recordIn("Deferred"))),
-      `a reboot into ${target} (kernel); until 2026-05-23T01:00:05Z (in 6d)`
+      `a reboot into ${target} (kernel); until 2026-05-23T01:00:05Z (in 6d 23h)`
     ],
     [
       "the end of the soak, then its probes",
@@ -252,7 +252,7 @@ describe("the current record waits", () => {
       waitIn(rolling, { observed: { running: target, switches: [{ id: rollbackId, state: { _tag: "Running" } }] } }, {
         rollbackStartedAt: new Map([["stable@aa11", seconds(100)]])
       }),
-      "the rollback runs since 2026-05-16T01:01:40Z; until 2026-05-16T01:06:40Z (in 4m)"
+      "the rollback runs since 2026-05-16T01:01:40Z; until 2026-05-16T01:06:40Z (in 5m)"
     ],
     [
       "a person, when what runs was put there by somebody else",
@@ -337,12 +337,12 @@ describe("the text", () => {
       "rejected stable@bb22 40s ago: stale, the artifact was signed longer ago than its channel allows (old)",
       "refused  Converged 4 of stable@0001, of 2m ago: illegal-for-state, the event is not legal in the record's state",
       `waits    stable@aa11: a reboot into ${target} (kernel); besides, https://cp.example does not answer since ` +
-      "2026-05-16T01:01:00Z; until 2026-05-23T01:00:05Z (in 6d)",
+      "2026-05-16T01:01:00Z; until 2026-05-23T01:00:05Z (in 6d 23h)",
       "",
       "stable@aa11  Deferred since 2026-05-16T01:00:05Z (1m ago), current",
       `  target   ${target}`,
       "  events   3 to deliver, the oldest of 1m ago",
-      `  waits    a reboot into ${target} (kernel); until 2026-05-23T01:00:05Z (in 6d)`,
+      `  waits    a reboot into ${target} (kernel); until 2026-05-23T01:00:05Z (in 6d 23h)`,
       "",
       "stable@0001  Soaking since 2026-05-16T01:00:05Z (1m ago), closed 30s ago",
       `  target   ${target}`,

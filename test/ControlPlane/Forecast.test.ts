@@ -159,6 +159,17 @@ describe("a forecast from the middle of a rollout", () => {
     assert.deepStrictEqual(times(forecast(short, unitOf(next), plane.now)), ["h1 -3 -3 2", "h2 2 4 9", "h3 9 11 16"])
   })
 
+  it("a host that left its dispatch unacknowledged, and gets none any more, keeps its place from nobody", () => {
+    const budgeted: Release = { ref: "a1", waves: [all], budgets: [{ hosts: all, maxInFlight: 1 }] }
+    const plane = new Plane()
+    plane.publish(budgeted)
+    plane.hear(budgeted)
+    dispatched(plane, "h1")
+    plane.pass(120_000)
+    const next: Release = { ...budgeted, ref: "b2", signedAt: plane.now, waves: [["h2", "h3"]] }
+    assert.deepStrictEqual(times(told(plane, next)), ["h2 0 1 6", "h3 6 7 12"])
+  })
+
   it("a dispatch that is on its way arrives once, and an acknowledgement that was lost holds nobody up", () => {
     const plane = settled(r1)
     const next: Release = { ref: "b2", waves: [all], budgets: [{ hosts: all, maxInFlight: 1 }], signedAt: plane.now }

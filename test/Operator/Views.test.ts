@@ -3,9 +3,10 @@ import { Effect, Schema } from "effect"
 import { mkdirSync, writeFileSync } from "node:fs"
 import { join } from "node:path"
 import type { ExchangeHandler } from "../../src/Layers/Net/Exchange.ts"
-import { describeAge, rolloutHostRow, rolloutListRow, statusLabel, statusRow } from "../../src/Operator/StatusTable.ts"
+import { rolloutHostRow, rolloutListRow, statusLabel, statusRow } from "../../src/Operator/StatusTable.ts"
 import { printable, renderTable } from "../../src/Operator/Table.ts"
 import { HostStatusEntry, RolloutHosts, RolloutList } from "../../src/Schema/OperatorViews.ts"
+import { describeAge, describeLeft } from "../../src/Schema/Words.ts"
 import { closure } from "../support/artifacts.ts"
 import { Certificates } from "../support/certificates.ts"
 import { nixfleet, temporaryDirectory } from "../support/operator.ts"
@@ -84,6 +85,18 @@ describe("status labels", () => {
     "%d ms are %s",
     (ms, text) => assert.strictEqual(describeAge(ms), text)
   )
+
+  it.each([
+    [-1, "0s"],
+    [59_999, "59s"],
+    [60_000, "1m"],
+    [3_599_999, "1h 0m"],
+    [7_199_000, "2h 0m"],
+    [6_600_000, "1h 50m"],
+    [86_340_000, "23h 59m"],
+    [86_400_000, "1d 0h"],
+    [7 * 86_400_000 - 3_600_000, "6d 23h"]
+  ])("what is left of %i ms is %s", (ms, text) => assert.strictEqual(describeLeft(ms), text))
 })
 
 describe("tables", () => {

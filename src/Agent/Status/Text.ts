@@ -9,7 +9,7 @@ import type {
 } from "../../Schema/AgentStatus.ts"
 import { formatTimestamp, type Millis } from "../../Schema/Primitives.ts"
 import { describeReason } from "../../Schema/Reasons.ts"
-import { describeAge, printable } from "../../Schema/Words.ts"
+import { describeAge, describeLeft, printable } from "../../Schema/Words.ts"
 
 /** Lines without control characters: much of this came from other machines. */
 export function renderStatus(status: AgentStatus): string {
@@ -38,7 +38,7 @@ function guardText({ closure, ended, rolloutId, state, until }: GuardStatus, now
   }
   if (ended || until === undefined) return `of ${rolloutId} is gone; the agent arms it again`
   return `armed for ${rolloutId}: back to ${closure} without a sign of life of the agent until ` +
-    `${formatTimestamp(until)} (in ${describeAge(until - now)})`
+    `${formatTimestamp(until)} (in ${describeLeft(until - now)})`
 }
 
 type Line = readonly [name: string, text: string]
@@ -99,7 +99,7 @@ function rolloutLines(one: RolloutStatus, now: Millis): ReadonlyArray<string> {
 function waitText({ reason, sentence, until }: Wait, now: Millis): string {
   const why = reason === undefined ? "" : ` (${reason})`
   if (until === undefined) return `${sentence}${why}`
-  const left = until > now ? `in ${describeAge(until - now)}` : `over for ${describeAge(now - until)}`
+  const left = until > now ? `in ${describeLeft(until - now)}` : `over for ${describeAge(now - until)}`
   return `${sentence}${why}; until ${formatTimestamp(until)} (${left})`
 }
 

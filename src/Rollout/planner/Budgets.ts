@@ -77,7 +77,8 @@ function sentence({ hosts, max, name }: Budget, others: ReadonlyArray<InFlight>,
   const earliestAt = earliest(others, others.length - max + 1, now)
   return {
     because: `${rule}, and ${others.length} ${others.length === 1 ? "is" : "are"}: ${named([...first, ...rest])}`,
-    clearedBy: "convergence, failure or deferral of one of them; a host that stays silent leaves the count",
+    clearedBy:
+      "convergence, failure or deferral of one of them; a host that did not take its dispatch, or stays silent, leaves the count",
     hosts: others.slice(0, shownHosts).map(({ hostname }) => hostname),
     ...(earliestAt === undefined ? {} : { earliestAt })
   }

@@ -130,7 +130,8 @@ describe("disruption budgets (D17)", () => {
       gate: "disruption-budget",
       because: "the budget of tags web lets 2 of its 4 hosts be in flight, and 2 are: " +
         "web-2 is soaking (stable@aa11) and web-3 is soaking (stable@aa11)",
-      clearedBy: "convergence, failure or deferral of one of them; a host that stays silent leaves the count",
+      clearedBy:
+        "convergence, failure or deferral of one of them; a host that did not take its dispatch, or stays silent, leaves the count",
       hosts: ["web-2", "web-3"],
       earliestAt: late + 60_000
     })
