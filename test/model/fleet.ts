@@ -20,8 +20,7 @@ export interface Setting {
   readonly hosts: ReadonlyArray<HostName>
   readonly releases: ReadonlyArray<Release>
   /**
-   * Where many hosts matter and not how they talk: all that a host has to tell travels at once, and heartbeats that would
-   * change nothing are left out.
+   * Where many hosts matter and not how they talk: all that a host has to tell travels at once, and before its next heartbeat.
    */
   readonly isTerse?: boolean
   /** Everybody has greeted before it begins, and nothing is being recovered. */
@@ -225,7 +224,7 @@ export class World {
           to: { plane: planes.posted(plane, name, row).plane }
         })), "repeat"),
       both("sends a heartbeat", "step", (host, plane) => {
-        if (this.#isTerse && host.greeted && planes.hasHeard(plane, name)) return []
+        if (this.#isTerse && host.greeted && Hosts.dueRows(host).length > 0) return []
         const { plane: next, response } = planes.heard(plane, Hosts.heartbeat(host))
         return [{ to: { plane: next, host: Hosts.answered(host, response) } }]
       }),

@@ -30,7 +30,7 @@ import {
   type HeartbeatResponse
 } from "../../src/Schema/Wire.ts"
 import { Once } from "./once.ts"
-import { textOf } from "./text.ts"
+import { same, textOf } from "./values.ts"
 
 /** The agent's present, epoch ms. */
 export const present = 1_778_893_200_000
@@ -130,16 +130,6 @@ function atPresent(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, atPresent(item)]))
 }
 
-const allRows = new Map<string, Row>()
-
-/** Equal rows are one object. */
-function sameRow(row: Row): Row {
-  const text = textOf(row)
-  const known = allRows.get(text) ?? row
-  allRows.set(text, known)
-  return known
-}
-
 /** One input, decided and journaled. */
 export function offer(host: Host, input: Input, isLater = false): { readonly host: Host; readonly answer: Answer } {
   const ms = isLater ? laterMs : 0
@@ -149,9 +139,9 @@ export function offer(host: Host, input: Input, isLater = false): { readonly hos
     const event = write._tag === "AppendRow" ? wireEventOf(write.row.entry) : undefined
     return write._tag !== "AppendRow" || event === undefined
       ? []
-      : [sameRow({ rolloutId: write.row.rolloutId, event: atPresent(event) })]
+      : [same({ rolloutId: write.row.rolloutId, event: atPresent(event) })]
   })
-  return { host: { ...host, state: settledState(state), rows: [...host.rows, ...rows] }, answer }
+  return { host: same({ ...host, state: settledState(state), rows: [...host.rows, ...rows] }), answer }
 }
 
 const accepts = (host: Host, input: Input, isLater = false): Host => offer(host, input, isLater).host
@@ -389,16 +379,11 @@ export const dueRows = (host: Host): ReadonlyArray<Row> =>
 export const sentRows = ({ rows, state }: Host): ReadonlyArray<Row> =>
   rows.filter(({ event, rolloutId }) => event.seq <= (state.rollouts.get(rolloutId)?.lane.nextSeq ?? 0))
 
-const heartbeats = new Map<string, HeartbeatRequest>()
 const heartbeatsOf = new Once<Host, HeartbeatRequest>()
 
 /** Equal ones are one object. */
 export const heartbeat = (host: Host): HeartbeatRequest =>
   heartbeatsOf.of(host, "now", () => {
     const facts = { at: present, uptimeSecs: 0, version: "model", boot: false, peer: capabilities }
-    const fresh = heartbeatOf(host.state, facts)
-    const text = textOf(fresh)
-    const known = heartbeats.get(text) ?? fresh
-    heartbeats.set(text, known)
-    return known
+    return same(heartbeatOf(host.state, facts))
   })

@@ -10,7 +10,7 @@ import { type Host, later, observed, probeName, type Run } from "./hosts.ts"
 import { Once } from "./once.ts"
 import { firstDatabase, mirrorOf, type Plane } from "./plane.ts"
 import type { Invariant } from "./search.ts"
-import { textOf } from "./text.ts"
+import { textOf } from "./values.ts"
 
 /** What the decisions say, said once more: an invariant that asked the code for its own limits would find nothing. */
 const maxSwitchStarts = 2

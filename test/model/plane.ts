@@ -7,7 +7,6 @@
  */
 import { HashMap } from "effect"
 import { decide, settle } from "../../src/ControlPlane/Decide.ts"
-import { heartbeatsOfProof } from "../../src/ControlPlane/decide/InFlight.ts"
 import type { Action, Answer, EventAnswer, Input, VerifiedArtifacts } from "../../src/ControlPlane/Input.ts"
 import { withIndexes } from "../../src/ControlPlane/journal/Load.ts"
 import { defaultLimits } from "../../src/ControlPlane/Limits.ts"
@@ -15,11 +14,11 @@ import { at, emptyState, type HostInRollout, type State } from "../../src/Contro
 import type { Write } from "../../src/ControlPlane/Write.ts"
 import { omit } from "../../src/Rollout/host/Model.ts"
 import type { DispatchRow, HostSeen } from "../../src/Schema/ControlPlaneJournal.ts"
-import type { DispatchResponse, HeartbeatRequest, HeartbeatResponse } from "../../src/Schema/Wire.ts"
+import type { DispatchResponse, HeartbeatRequest, HeartbeatResponse, RolloutDigest } from "../../src/Schema/Wire.ts"
 import { eventInput } from "../support/controlPlane.ts"
 import { capabilities, present, type Row } from "./hosts.ts"
 import { Once } from "./once.ts"
-import { numbersMapped } from "./text.ts"
+import { changing, same } from "./values.ts"
 
 export const firstDatabase = "db"
 
@@ -152,13 +151,6 @@ export class Planes {
     })
   }
 
-  /** Nothing that a heartbeat of now could say is news: it was heard since its last offer, and has no events beyond those here. */
-  hasHeard({ state }: Plane, host: string): boolean {
-    const seen = at(state.hosts, host)?.seen
-    if ((at(state.heartbeatsSincePoll, host) ?? heartbeatsOfProof) < heartbeatsOfProof) return false
-    return seen?.receivedAt === now && seen.digests.every(({ last_event_seq: seq }) => seq === 0)
-  }
-
   /** A poll that does not wait: one that is not answered at once is over. */
   polled(plane: Plane, host: string): Polled {
     return this.#polls.of(plane, host, () => {
@@ -212,7 +204,7 @@ function written({ release, state }: Plane, host: string): Plane {
   const row = at(state.queue, host)
   if (row?.lease === undefined) return { release, state }
   const queue = HashMap.set(state.queue, host, { ...row, lease: { ...row.lease, waiterId: 0 } })
-  return { release, state: { ...state, queue } }
+  return same({ release, state: { ...state, queue } })
 }
 
 /**
@@ -222,7 +214,7 @@ function written({ release, state }: Plane, host: string): Plane {
 function reduced(whole: State, moment: number, release: number): Plane {
   const kept = omit(whole, ["artifacts", "identities", "lastPlanAt", "limits", "listeningSince", "manifests"])
   const state = (moment === now ? byNow : byLater)(kept)
-  return {
+  return same({
     release,
     state: {
       ...state,
@@ -236,11 +228,11 @@ function reduced(whole: State, moment: number, release: number): Plane {
       queue: changed(state.queue, (row) => rows.of(row, "uncounted", () => ({ ...row, deliveries: 0 }))),
       verdicts: changed(state.verdicts, ({ gate, rolloutId }) => ({ gate, rolloutId, because: "", clearedBy: "" }))
     }
-  }
+  })
 }
 
 const timesAt = (moment: number) =>
-  numbersMapped((number) => number > moment ? now + unitMs : Math.min(number, present))
+  changing({ number: (number) => number > moment ? now + unitMs : Math.min(number, present) })
 const byNow = timesAt(now)
 const byLater = timesAt(later)
 
@@ -251,18 +243,27 @@ const changed = <A>(
 
 const rows = new Once<DispatchRow, DispatchRow>()
 
-/** Without what only people read of it, and of its digests only what a decision can still ask. */
-function quiet(state: State, seen: HostSeen): HostSeen {
+/**
+ * Without what only people read of it, and of its digests only what a decision can still ask: what is to be delivered yet, what
+ * was taken of a dispatch that was not acknowledged, and that the host has converged on what it runs.
+ */
+function quiet(state: State, { currentClosure, ...seen }: HostSeen): HostSeen {
+  const isDoubted = isOffered(state, seen.host)
+  const receivedAt = isDoubted ? heardAt(state, seen.host, seen.receivedAt) : now
+  const isConfirmed = (digest: RolloutDigest) =>
+    digest.state === "Converged" && digest.target_closure === currentClosure
+  const digests = seen.digests.flatMap((digest) => {
+    const rollout = at(state.rollouts, digest.rollout_id)
+    const known = (rollout === undefined ? undefined : at(rollout.hosts, seen.host))?.ledger.lastSeq ?? 0
+    if (digest.last_event_seq > known) return [digest]
+    const isAsked = isConfirmed(digest) || (isDoubted && receivedAt === now)
+    return isAsked ? [{ ...digest, last_event_seq: 0, state: asked[digest.state] }] : []
+  })
   return {
     ...omit(seen, ["parkedEvents", "pendingEvents"]),
-    receivedAt: heardAt(state, seen.host, seen.receivedAt),
-    digests: seen.digests.map((digest) => {
-      const rollout = at(state.rollouts, digest.rollout_id)
-      const known = (rollout === undefined ? undefined : at(rollout.hosts, seen.host))?.ledger.lastSeq ?? 0
-      return digest.last_event_seq > known
-        ? digest
-        : Object.assign({}, digest, { last_event_seq: 0, state: asked[digest.state] })
-    })
+    receivedAt,
+    digests,
+    ...(currentClosure !== undefined && digests.some(isConfirmed) ? { currentClosure } : {})
   }
 }
 

@@ -8,7 +8,7 @@
  *
  * Breadth first makes the first history that breaks an invariant a shortest one. Owns no model: those stand beside this file.
  */
-import { textOf } from "./text.ts"
+import { numberOf } from "./values.ts"
 
 /**
  * `fault`: something breaks; bounded. `good` and `bad`: what the world outside decides, e.g. how a switch ends. `step`: what
@@ -107,20 +107,15 @@ class Growing {
   }
 }
 
-/** Distinct values of one part, numbered. */
+/** Distinct values of one part, numbered one after the other. */
 class Values {
-  readonly #numbers = new Map<string, number>()
+  readonly #numbers = new Map<number, number>()
   readonly #values: Array<unknown> = []
-  /** Most values are met again as the very object. */
-  readonly #known = new WeakMap<object, number>()
 
   numberOf(value: object): number {
-    const known = this.#known.get(value)
-    if (known !== undefined) return known
-    const text = textOf(value)
-    const number = this.#numbers.get(text) ?? this.#values.push(value) - 1
-    this.#numbers.set(text, number)
-    this.#known.set(value, number)
+    const known = numberOf(value)
+    const number = this.#numbers.get(known) ?? this.#values.push(value) - 1
+    this.#numbers.set(known, number)
     return number
   }
 
