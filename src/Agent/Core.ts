@@ -45,8 +45,7 @@ function disarmFirst(guard: Guard["Service"], writes: ReadonlyArray<Write>): voi
   }
 }
 
-/** Without its intents: tests look at their slots. */
-export const layerNoDeps: Layer.Layer<Inbox | AgentState, never, Apply | Guard | Journal | Settings> = Layer
+const loop: Layer.Layer<Inbox | AgentState, never, Apply | Guard | Journal | Settings> = Layer
   .effectContext(
     Effect.gen(function*() {
       const guard = yield* Guard
@@ -75,7 +74,7 @@ export const layerNoDeps: Layer.Layer<Inbox | AgentState, never, Apply | Guard |
   )
 
 /** Inbox, published state and slots, over a journal and the settings. */
-export const layer: Layer.Layer<Inbox | AgentState | Intents, never, Guard | Journal | Settings> = layerNoDeps.pipe(
+export const layer: Layer.Layer<Inbox | AgentState | Intents, never, Guard | Journal | Settings> = loop.pipe(
   Layer.provide(Apply.layer),
   Layer.provideMerge(Intents.layer)
 )

@@ -86,11 +86,7 @@ export interface State {
   readonly clock?: { readonly offset: number }
 }
 
-/** Records, by rollout id in ascending order: every decision iterates in this order (house rule 6). */
-export function recordsOf(state: State): ReadonlyArray<HostRecord> {
-  return entriesOf(state).map((entry) => entry.record)
-}
-
+/** By rollout id in ascending order: every decision iterates in this order (house rule 6). */
 export function entriesOf(state: State): ReadonlyArray<RolloutEntry> {
   return [...state.rollouts.values()].toSorted((a, b) => a.record.rolloutId < b.record.rolloutId ? -1 : 1)
 }

@@ -11,14 +11,16 @@ import { AgentState } from "./State.ts"
 export type PermitVerdict =
   | { readonly _tag: "Holds" }
   | { readonly _tag: "Fails"; readonly reason: Reason; readonly detail: string }
-  /** The artifacts could not be had, which says nothing about them: ask again. */
+  /** The artifacts, or the keys, could not be had, which says nothing about them: ask again. */
   | { readonly _tag: "Unknown"; readonly reason: Reason; readonly detail: string }
 
 /** Reasons that speak of the moment. */
 const passing: ReadonlySet<Reason> = new Set<Reason>([
   "artifact-unavailable",
   "control-plane-unreachable",
-  "shutting-down"
+  "shutting-down",
+  "trust-file-invalid",
+  "trust-file-unreadable"
 ])
 
 export class SwitchPermit extends Context.Service<SwitchPermit, {

@@ -3,9 +3,9 @@
  * because Node has no datagram sockets of the Unix family and the agent ships no native code. Does nothing when nobody
  * listens, which is the case outside of systemd.
  *
- * Failures: a notification that cannot be sent is logged and never harms the program; a pulse is sent again soon, because a
- * service manager that is busy for some seconds (it reloads its units in the middle of a switch) loses it. If the pulses
- * stay away, the service manager restarts the program. The unit needs `NotifyAccess=all`, since the command is another process.
+ * Failures: a notification that cannot be sent is logged and never harms the program; that it is ready, and a pulse, is sent
+ * again soon, because a service manager that is busy for some seconds (it reloads its units in the middle of a switch) loses
+ * it. If the pulses stay away, the service manager restarts the program. The unit needs `NotifyAccess=all`, since the command is another process.
  */
 import { Clock, Context, Effect, Layer } from "effect"
 import { execFile } from "node:child_process"
@@ -14,6 +14,7 @@ import { logOf } from "./Logging.ts"
 const log = logOf("service_manager")
 
 export class SystemdNotify extends Context.Service<SystemdNotify, {
+  /** Does not wait for long: a manager that could not be told is told again until it was, since its start job waits for this. */
   readonly ready: Effect.Effect<void>
   /** Sent on its own with the layer's scope; for programs that know earlier. */
   readonly stopping: Effect.Effect<void>
@@ -39,29 +40,34 @@ export class SystemdNotify extends Context.Service<SystemdNotify, {
 const commandLimitMs = 5_000
 /** A program that was told to stop ends within two seconds (D18), whether or not anybody listens. */
 const stoppingLimitMs = 1_000
+/** Between two tries to say that the program is ready. */
+const readyAgainMs = 1_000
 
 const fromSystemd = Effect.fnUntraced(function*(environment: Readonly<Record<string, string | undefined>>) {
   const clock = yield* Clock.Clock
+  const scope = yield* Effect.scope
   const runFork = Effect.runForkWith(yield* Effect.context())
 
   /** Whether it was told. */
   const send = (assignment: string): Effect.Effect<boolean> =>
-    Effect.callback<boolean, Error>((resume) => {
+    Effect.callback<boolean, string>((resume) => {
       const child = execFile(
         "systemd-notify",
         [`--pid=${process.pid}`, assignment],
         { timeout: commandLimitMs },
-        (error) => resume(error === null ? Effect.succeed(true) : Effect.fail(error))
+        (error) => resume(error === null ? Effect.succeed(true) : Effect.fail(error.message))
       )
       return Effect.sync(() => {
         child.kill()
       })
     }).pipe(
-      Effect.catch((error) =>
+      // Where the system has no room for another process at all, Node throws.
+      Effect.catchDefect((defect) => Effect.fail(String(defect))),
+      Effect.catch((problem) =>
         Effect.as(
           log.warn("the service manager could not be told", {
             reason: "notify-failed",
-            detail: `${assignment}: ${error.message}`
+            detail: `${assignment}: ${problem}`
           }),
           false
         )
@@ -82,7 +88,13 @@ const fromSystemd = Effect.fnUntraced(function*(environment: Readonly<Record<str
     }))
   }
 
+  const readyAgain = Effect.sleep(readyAgainMs).pipe(
+    Effect.andThen(send("READY=1")),
+    Effect.repeat({ until: (told) => told }),
+    Effect.forkIn(scope)
+  )
+  const ready = Effect.flatMap(send("READY=1"), (told) => told ? Effect.void : Effect.asVoid(readyAgain))
   const stopping = send("STOPPING=1")
   yield* Effect.addFinalizer(() => Effect.timeoutOption(stopping, stoppingLimitMs))
-  return SystemdNotify.of({ ready: Effect.asVoid(send("READY=1")), stopping: Effect.asVoid(stopping), alive })
+  return SystemdNotify.of({ ready, stopping: Effect.asVoid(stopping), alive })
 })

@@ -2,7 +2,7 @@
 import { Clock, Console, Effect, Option, Schema } from "effect"
 import { Flag } from "effect/cli"
 import { ActionReason, ActionTaken, ChannelName, longestHoldMs, OperatorAction } from "../Schema/Interventions.ts"
-import { Hostname, type Millis, parseTimestamp } from "../Schema/Primitives.ts"
+import { EpochMillis, Hostname, type Millis, parseTimestamp } from "../Schema/Primitives.ts"
 import { takenLines } from "./ActionText.ts"
 import { connect, type ConnectionFlags, connectionFlags, readView } from "./Connection.ts"
 import { parseDuration } from "./Duration.ts"
@@ -43,7 +43,15 @@ interface EndFlags {
 }
 
 /** Epoch ms. `fallbackMs`: how long without a flag; `undefined`: there must be one. */
-export const chooseEnd = Effect.fnUntraced(function*({ duration, until }: EndFlags, fallbackMs: Millis | undefined) {
+export const chooseEnd = Effect.fnUntraced(function*(given: EndFlags, fallbackMs: Millis | undefined) {
+  const end = yield* endOf(given, fallbackMs)
+  // How long is too long the control plane says; here is what no time can hold.
+  return isTime(end) ? end : yield* usageError(`what holds does so for ${longest}`)
+})
+
+const isTime = Schema.is(EpochMillis)
+
+const endOf = Effect.fnUntraced(function*({ duration, until }: EndFlags, fallbackMs: Millis | undefined) {
   if (Option.isSome(until) && Option.isSome(duration)) {
     return yield* usageError("--until and --for say the same: give one")
   }

@@ -58,6 +58,17 @@ export const daysFlag = (fallback: number) =>
     Flag.withDescription(`Days for which the certificate is valid (default: ${fallback})`)
   )
 
+/** A hundred years: no date that a certificate or a token holds lies beyond the year 9999. */
+const longestDays = 36_500
+
+/** A whole number of days or hours in ms. */
+export const checkSpan = (flag: string, count: number, unitMs: number) => {
+  const most = longestDays * dayMs / unitMs
+  return count >= 1 && count <= most
+    ? Effect.succeed(count * unitMs)
+    : Effect.fail(usageError(`--${flag} must be from 1 to ${most}`))
+}
+
 export const authority = Effect.fnUntraced(function*({ caCert, caKey, caSignCommand }: AuthorityFlags) {
   const key = Option.isSome(caKey) && Option.isNone(caSignCommand)
     ? { file: caKey.value }
@@ -84,7 +95,7 @@ export const mintPair = Effect.fnUntraced(function*(
   given: AuthorityFlags & { readonly out: string; readonly force: boolean; readonly days: number },
   wanted: { readonly subject: Subject; readonly usage: "client" | "server"; readonly names: ReadonlyArray<string> }
 ) {
-  if (given.days < 1) return yield* usageError("--days must be at least 1")
+  const spanMs = yield* checkSpan("days", given.days, dayMs)
   const files = pairFiles(given.out)
   yield* spare([files.cert, files.key], given.force)
   const issuer = yield* authority(given)
@@ -94,7 +105,7 @@ export const mintPair = Effect.fnUntraced(function*(
     ...wanted,
     publicKey,
     notBefore: now - backdatedMs,
-    notAfter: now + given.days * dayMs
+    notAfter: now + spanMs
   }).pipe(Effect.mapError(({ message }) => failed(message)))
   yield* publishPair(given.out, cert, privateKeyPem(privateKey))
   return files

@@ -5,7 +5,7 @@
 import { Effect, FileSystem, Layer, Option, Path, Result, Schema } from "effect"
 import { configFlag, givenFlags, optionFlags, unusable } from "../Layers/CommandLine.ts"
 import { readConfigFile } from "../Layers/ConfigFile.ts"
-import { Exchange } from "../Layers/Net/Exchange.ts"
+import { Exchange, type ExchangeError } from "../Layers/Net/Exchange.ts"
 import * as TlsClient from "../Layers/Net/TlsClient.ts"
 import { configFileEnv, connectionOptions, connectionTable, defaultConfigFile } from "../Schema/ConnectionConfig.ts"
 import { ActionRefused } from "../Schema/Interventions.ts"
@@ -113,6 +113,10 @@ function refusal(path: string, status: number, body: string): string {
   }
 }
 
+/** What was asked may have arrived all the same. */
+const lost: ReadonlySet<ExchangeError["kind"]> = new Set(["cut", "timeout", "tooLarge"])
+const unknownOutcome = "whether it was done is not known: see `nixfleet actions`"
+
 /** What the control plane answers, as it wrote it. With a body, something is asked to be done. */
 const requestText = Effect.fnUntraced(function*(path: string, asked?: Schema.Json) {
   const { send } = yield* Exchange
@@ -127,7 +131,10 @@ const requestText = Effect.fnUntraced(function*(path: string, asked?: Schema.Jso
     }
   const response = yield* send(request, requestOptions).pipe(
     Effect.mapError(({ kind, message }) =>
-      new NoView({ kind: kind === "tls" || kind === "tooLarge" ? "refused" : "unavailable", message })
+      new NoView({
+        kind: kind === "tls" || kind === "tooLarge" ? "refused" : "unavailable",
+        message: asked !== undefined && lost.has(kind) ? `${message}; ${unknownOutcome}` : message
+      })
     )
   )
   const body = Buffer.from(response.body).toString("utf8")

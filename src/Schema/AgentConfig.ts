@@ -16,16 +16,23 @@ const { optional, required, withDefault } = optionsFor("NIXFLEET_AGENT_")
 
 const path = Schema.String.check(Schema.isPattern(/^[^\0]+$/, { message: "expected a path" }))
 const absolutePath = Schema.String.check(Schema.isPattern(/^\/[^\0]*$/, { message: "expected an absolute path" }))
+const isAddress = (text: string): boolean | string => URL.canParse(text) || "expected an address that can be parsed"
 const controlPlaneUrl = Schema.String.check(
   Schema.isPattern(/^https?:\/\/(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[1-9][0-9]{0,4})?\/?$/, {
     message: "expected https://host or https://host:port, without a path"
-  })
+  }),
+  Schema.makeFilter(isAddress)
 )
 const archiveSource = Schema.String.check(
-  Schema.isPattern(/^(?:\/[^\0]*|https?:\/\/\S+)$/, { message: "expected an absolute directory or an http(s) address" })
+  Schema.isPattern(/^(?:\/[^\0]*|https?:\/\/\S+)$/, {
+    message: "expected an absolute directory or an http(s) address"
+  }),
+  Schema.makeFilter((source: string) => source.startsWith("/") || isAddress(source))
 )
 /** A cadence or time-out: at least 50 ms, so that a typing error cannot make a busy loop; at most 30 days. */
 const seconds = Schema.Finite.check(Schema.isBetween({ minimum: 0.05, maximum: 2_592_000 }))
+/** Each look is a pulse of the watchdog, whose unit wants one a minute. */
+const tickSeconds = Schema.Finite.check(Schema.isBetween({ minimum: 0.05, maximum: 30 }))
 const between = (minimum: number, maximum: number) => Schema.Int.check(Schema.isBetween({ minimum, maximum }))
 const secs = (key: string, fallback: number, description: string) =>
   withDefault(key, "number", seconds, fallback, description)
@@ -181,7 +188,13 @@ export const agentOptions = {
   ),
   manifestPollSecs: secs("manifestPollSecs", 30, "time between two looks for a new fleet file"),
   artifactTimeoutSecs: secs("artifactTimeoutSecs", 30, "time-out of one artifact fetch"),
-  advanceSecs: secs("advanceSecs", 5, "time between two looks at soaks and failure thresholds"),
+  advanceSecs: withDefault(
+    "advanceSecs",
+    "number",
+    tickSeconds,
+    5,
+    "time between two looks at soaks and failure thresholds"
+  ),
   sustainedFailureSecs: secs(
     "sustainedFailureSecs",
     120,

@@ -2,6 +2,7 @@ import { assert, describe, it } from "@effect/vitest"
 import { Effect, Result } from "effect"
 import { TestClock } from "effect/testing"
 import { Artifacts } from "../../src/Agent/Artifacts.ts"
+import { SwitchPermit } from "../../src/Agent/SwitchPermit.ts"
 import {
   closureOf,
   fleetPath,
@@ -12,7 +13,7 @@ import {
   releaseHost,
   rolloutId
 } from "../support/agentReleases.ts"
-import { Rig, stateNow } from "../support/agentRig.ts"
+import { dispatch, offer, Rig, stateNow } from "../support/agentRig.ts"
 import { ed25519Key, seedOf, slot, trustJson } from "../support/artifacts.ts"
 import { type Edges, idle, type Parts, Peer, publishing, type Script } from "../support/scriptedPeer.ts"
 
@@ -301,6 +302,26 @@ describe("just before the switch", () => {
         yield* accepted()
         peer.trust.bytes = new TextEncoder().encode(JSON.stringify(trustJson({ current: ed25519Key(seedOf("next")) })))
         assert.strictEqual((yield* recheck)?.reason, "bad-signature")
+      })
+    )
+  })
+
+  it.effect("a trust file that is half written at that moment decides nothing: it is asked again", () => {
+    const peer = new Peer(publishing(release()))
+    const permit = Effect.flatMap(SwitchPermit, (one) => one.check(rolloutId)).pipe(
+      Effect.provide(SwitchPermit.layer, { local: true })
+    )
+    return living(
+      peer,
+      Effect.gen(function*() {
+        yield* accepted()
+        yield* offer(dispatch({ rolloutId, targetClosure: target }))
+        const whole = peer.trust.bytes
+        peer.trust.bytes = whole.slice(0, 20)
+        const verdict = yield* permit
+        assert.strictEqual(verdict._tag, "Unknown")
+        peer.trust.bytes = whole
+        assert.strictEqual((yield* permit)._tag, "Holds")
       })
     )
   })

@@ -174,6 +174,21 @@ describe("what is wrong", () => {
       "flag --control-plane-url: expected https://host or https://host:port, without a path"
     ],
     [
+      "an address whose port there is not",
+      { flags: { controlPlaneUrl: "https://cp.example:99999" } },
+      "flag --control-plane-url: expected an address that can be parsed"
+    ],
+    [
+      "an address of archives that is none",
+      { flags: { archiveSource: "http://[archives" } },
+      "flag --archive-source: expected an address that can be parsed"
+    ],
+    [
+      "a look at the soak that is rarer than the service manager's watchdog bears",
+      { flags: { advanceSecs: "3600" } },
+      "flag --advance-secs: Expected a value between 0.05 and 30"
+    ],
+    [
       "an address of another scheme",
       { flags: { controlPlaneUrl: "ftp://cp.example" } },
       "flag --control-plane-url: expected https://host or https://host:port, without a path"

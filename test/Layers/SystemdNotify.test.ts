@@ -75,6 +75,37 @@ describe("the service manager", () => {
       }).pipe(Effect.provide(SystemdNotify.layer({ NOTIFY_SOCKET: "/run/none", WATCHDOG_USEC: "8000000" })))
     }))
 
+  it.live("is told again that the program is ready when it was not told: whoever starts it waits for that", () =>
+    Effect.gen(function*() {
+      const failed = join(yield* temporaryDirectory, "failed")
+      const sent = yield* recordingCommand(`[ -e ${failed} ] || { : >${failed}; exit 1; }`)
+      yield* Effect.gen(function*() {
+        const before = performance.now()
+        yield* (yield* SystemdNotify).ready
+        assert.isBelow(performance.now() - before, 500, "the program does not wait")
+        yield* waitFor(() => sent().includes("READY=1"))
+        yield* Effect.sleep("1500 millis")
+        assert.deepStrictEqual(sent(), ["READY=1"])
+      }).pipe(Effect.provide(SystemdNotify.layer({ NOTIFY_SOCKET: "/run/none" })))
+    }))
+
+  it.live("is told again of a pulse for which the system started no process at all", () =>
+    Effect.gen(function*() {
+      const sent = yield* recordingCommand()
+      yield* Effect.gen(function*() {
+        const { alive } = yield* SystemdNotify
+        // Longer than one string of an environment may be.
+        process.env["NIXFLEET_TEST_TOO_LONG"] = "x".repeat(1_000_000)
+        alive()
+        yield* Effect.sleep("50 millis")
+        delete process.env["NIXFLEET_TEST_TOO_LONG"]
+        yield* waitFor(() => {
+          alive()
+          return sent().length > 0
+        })
+      }).pipe(Effect.provide(SystemdNotify.layer({ NOTIFY_SOCKET: "/run/none", WATCHDOG_USEC: "1000000" })))
+    }))
+
   it.live("that is not there is not told, and a command that fails harms nobody", () =>
     Effect.gen(function*() {
       const sent = yield* recordingCommand()

@@ -9,6 +9,7 @@ import type { ActionTaken } from "../../src/Schema/Interventions.ts"
 import { apiRig } from "../support/apiRig.ts"
 import { Certificates } from "../support/certificates.ts"
 import { closureOf, dispatched, openJournal, Plane, type Release } from "../support/controlPlane.ts"
+import { cuttingProxy } from "../support/cuttingProxy.ts"
 import { nixfleet } from "../support/operator.ts"
 import { connection } from "../support/operatorConnection.ts"
 
@@ -137,13 +138,40 @@ const controlPlane = Effect.fnUntraced(function*(name = "operator-ada") {
     projections: Views,
     recentActions: journal.recentActions
   })
-  const { flags } = yield* connection(name, rig.handler)
+  const { flags, values } = yield* connection(name, rig.handler)
   const run = (...args: ReadonlyArray<string>) => nixfleet([...args, ...flags])
-  return { plane, run }
+  /** The same, over a connection that loses the answer. */
+  const runCut = Effect.fnUntraced(function*(...args: ReadonlyArray<string>) {
+    const proxy = yield* cuttingProxy(Number(new URL(values.cpUrl).port))
+    proxy.cutting = true
+    const through = flags.map((flag) => flag === values.cpUrl ? `https://localhost:${proxy.port}` : flag)
+    return yield* nixfleet([...args, ...through])
+  })
+  return { plane, run, runCut }
+})
+
+describe("an end that no time can hold", () => {
+  it.effect("is a wrong command line, and nobody is asked", () =>
+    Effect.gen(function*() {
+      const { code, err } = yield* nixfleet(["freeze", "--reason", "x", "--for", "999999999d"])
+      assert.strictEqual(code, 64)
+      assert.include(err, "at most 90 days")
+    }))
 })
 
 describe("the commands", () => {
   layer(Certificates.layer, { excludeTestServices: true })((live) => {
+    live.effect("do not say that nothing was done when the answer was lost", () =>
+      Effect.gen(function*() {
+        const { plane, runCut } = yield* controlPlane()
+        const { code, err } = yield* runCut("freeze", "--for", "1h", "--reason", "release day")
+        assert.strictEqual(code, 1)
+        assert.include(err, "whether it was done is not known: see `nixfleet actions`")
+        assert.strictEqual([...plane.state.interventions].length, 1)
+        const { err: ofReading } = yield* runCut("actions")
+        assert.notInclude(ofReading, "whether it was done")
+      }))
+
     live.effect("pause and resume a rollout", () =>
       Effect.gen(function*() {
         const { plane, run } = yield* controlPlane()

@@ -414,3 +414,33 @@ describe("trust show and rotate", () => {
       assert.strictEqual((yield* nixfleet(["trust", "show", at("broken.json")])).code, 78)
     }))
 })
+
+describe("a span that no date can hold, or none at all,", () => {
+  for (
+    const [span, count] of [["days", "0"], ["days", "9999999"], ["days", "99999999999"], [
+      "hours",
+      "99999999999"
+    ]] as const
+  ) {
+    it.effect(`${count} ${span}, is a wrong command line, and nothing is written`, () =>
+      Effect.gen(function*() {
+        const { at, authority } = yield* makeFleet
+        writeFileSync(at("host"), host)
+        const commands = span === "hours"
+          ? [["token", "mint", "--key", at("org"), "--hostname", "web-1", "--host-key", at("host"), "--validity-hours"]]
+          : [
+            ["ca", "init", "--out", at("new"), "--days"],
+            ["operator", "mint-cert", ...authority, "--cn", "ada", "--out", at("new"), "--days"],
+            ["trust", "rotate", at("trust.json"), "--announce", at("org.pub"), "--days"]
+          ]
+        const before = readFileSync(at("trust.json"), "utf8")
+        for (const command of commands) {
+          const { code, err } = yield* nixfleet([...command, count])
+          assert.strictEqual(code, 64, command.join(" "))
+          assert.match(err, /must be from 1 to \d+/)
+        }
+        assert.isFalse(existsSync(at("new.pem")))
+        assert.strictEqual(readFileSync(at("trust.json"), "utf8"), before)
+      }))
+  }
+})

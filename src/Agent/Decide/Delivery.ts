@@ -10,7 +10,7 @@ import type { Delivery } from "../Write.ts"
 import type { Draft } from "./Draft.ts"
 
 /** Floors kept for rollouts of an earlier journal; the oldest makes room. */
-export const seqFloorLimit = 256
+const seqFloorLimit = 256
 
 /** Events whose refusal leaves the two records different (D4). */
 const changesState: Readonly<Record<AgentEventKind, boolean>> = {

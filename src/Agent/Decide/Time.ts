@@ -106,7 +106,7 @@ function moveTimes(draft: Draft, byMs: number): void {
  * Convergence and drift need a closure that was read just now, so only a tick may find them. A sustained failure is found by
  * a probe sample too: `failures`.
  */
-export function followUps(draft: Draft): void {
+function followUps(draft: Draft): void {
   const first = due(draft)
   if (first === undefined) return
   // A failure that the rate limit kept back may forbid the convergence: it is journaled first, and asked about again.

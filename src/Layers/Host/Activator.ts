@@ -91,9 +91,10 @@ export class Activator extends Context.Service<Activator, {
   readonly progress: Effect.Effect<RealiseProgress | undefined>
   /**
    * The closures that must stay, besides the profile's and the running one: target and rollback target of what is going on.
-   * What was kept before and is not named is free to be collected. A realised closure stays until the next call.
+   * What was kept before and is not named is free to be collected. A realised closure stays until the next call. False when
+   * one that is there could not be kept: ask again.
    */
-  readonly retain: (closures: ReadonlyArray<string>) => Effect.Effect<void>
+  readonly retain: (closures: ReadonlyArray<string>) => Effect.Effect<boolean>
   /** Makes `closure` the next generation, durable before it answers; the same closure as the present one is a no-op. */
   readonly setProfile: (closure: string) => Effect.Effect<SetProfileOutcome>
   /** Runs the closure's own switch detached from this process, with a time limit that the detached side enforces. */

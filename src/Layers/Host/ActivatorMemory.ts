@@ -32,6 +32,8 @@ export interface HostScript {
   readonly switch: (closure: string, id: SwitchId) => { readonly durationMs: number; readonly end: ScriptedEnd }
   /** Set to fail: the profile cannot be written. */
   readonly setProfile?: (closure: string) => string | undefined
+  /** Set to fail: closures cannot be kept now. */
+  readonly retain?: () => boolean
 }
 
 /** Every closure is there after a second, every switch works and takes two. */
@@ -229,7 +231,9 @@ export const layer = (host: MemoryHost): Layer.Layer<Activator> =>
       progress: Effect.sync(() => host.progress),
       retain: (closures) =>
         Effect.sync(() => {
+          if (host.script.retain?.() === false) return false
           host.retained = closures
+          return true
         }),
       setProfile: (closure) => Effect.sync(() => host.setProfile(closure)),
       startSwitch: (closure, id) => Effect.map(host.now, (now) => host.startSwitch(closure, id, now)),

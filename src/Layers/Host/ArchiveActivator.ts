@@ -324,6 +324,7 @@ const make = (config: ArchiveActivatorConfig) =>
       retain: (closures) =>
         Effect.sync(() => {
           retained = new Set(closures)
+          return true
         }),
       setProfile,
       startSwitch,

@@ -144,17 +144,21 @@ export class DetachedSwitches {
     how: Pick<RecoveryPlan, "closurePath" | "reserves" | "setProfile"> & { readonly action: SwitchAction }
   ): string {
     const { rolloutId, attempt, expected } = order
-    const back = this.#record({ rolloutId, attempt, purpose: "rollback", run: order.rollbackRun })
     const { action, closurePath } = how
     return recoveryProgram({
       ...how,
       forward: this.#record({ rolloutId, attempt, purpose: "forward", run: order.forwardRun }),
-      back,
+      backs: [order.rollbackRun, order.rollbackRun + 1].map((run) => {
+        const record = this.#record({ rolloutId, attempt, purpose: "rollback", run })
+        return {
+          record,
+          args: this.#supervisorArguments(closurePath, record, action),
+          environment: this.#environment(closurePath, record)
+        }
+      }),
       lockFile: this.#config.lockFile,
       currentLink: this.#config.currentLink,
-      expected,
-      supervisor: this.#supervisorArguments(closurePath, back, action),
-      environment: this.#environment(closurePath, back)
+      expected
     })
   }
 
@@ -271,12 +275,18 @@ export class DetachedSwitches {
 /** What tells the processes of a record from all others. */
 const markOf = (record: string): string => `NIXFLEET_SWITCH=${record}`
 
-/** KILL to every process of the record, until none is left that could start another. */
+/**
+ * KILL to every process of the record, until none of ours is left that could start another. Throws for one that does not end,
+ * as in an uninterruptible call of the kernel.
+ */
 async function killMarked(record: string): Promise<void> {
-  for (;;) {
-    const pids = await processesWith(markOf(record))
-    if (pids.length === 0) return
+  const mark = markOf(record)
+  for (let waitedMs = 0; waitedMs < settleMs; waitedMs += pollMs) {
+    const pids = await processesWith(mark)
+    const ours = await Promise.all(pids.map((pid) => carriesMark(pid, mark)))
     for (const pid of pids) signalProcess(pid, "SIGKILL")
+    if (!ours.includes(true)) return
     await sleep(pollMs)
   }
+  throw new Error(`what ${record} left running cannot be ended`)
 }

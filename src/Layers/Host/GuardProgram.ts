@@ -6,7 +6,8 @@
  * comes in time. Then it runs `recover` again and again until that has done its work: while another switch holds the host,
  * while a disk is full. Started again, as a unit is that was killed, it goes on where it was.
  *
- * Ends silently when its order is gone. `said` is what the latest try of `recover` said.
+ * Ends silently when its order is gone. `said` is what the latest try of `recover` said. Neither that nor its number keeps it
+ * from its work on a disk that takes no further file.
  */
 
 /** Tries of the recovery, a second apart. */
@@ -14,7 +15,7 @@ const recoveryTries = 3600
 
 export const guardProgram = `
 cd "$NIXFLEET_GUARD" || exit 0
-printf '%s\\n' "$$" >pid.new && mv -f pid.new pid || exit 1
+( printf '%s\\n' "$$" >pid.new && mv -f pid.new pid ) 2>/dev/null
 
 seen= left=0
 while [ -e order ]; do
@@ -30,8 +31,8 @@ done
 [ -e fired ] || exit 0
 sync . 2>/dev/null || sync
 
-tries=0
-until /bin/sh ./recover >said 2>&1; do
+said=said tries=0
+until ( : >>"$said" ) 2>/dev/null || said=/dev/null; /bin/sh ./recover >"$said" 2>&1; do
   tries=$((tries + 1))
   [ "$tries" -lt ${recoveryTries} ] || exit 0
   sleep 1

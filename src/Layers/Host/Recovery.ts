@@ -5,17 +5,27 @@
  *
  * Under the host's switch lock it first takes the record of the forward switch, so that an agent that was only asleep cannot
  * start it any more, and sets the profile. The switch itself is the supervisor's (`SwitchSupervisor.ts`), under the record of
- * the agent's own rollback: a record runs at most once, so whoever is first, there is one switch back.
+ * the agent's own rollback: a record runs at most once, so whoever is first, there is one switch back. One that was lost, as by
+ * a power cut in the middle of it, is begun once more, under the record that the agent would take next (D7).
  *
  * It fails, and is tried again, while another switch holds the host and while a disk is full; the space that is kept for the
  * way back is given up first. A host that runs none of the expected closures was switched by somebody else, and is left alone.
  */
-import { supervisorProgram } from "./SwitchSupervisor.ts"
+import { makeLock, supervisorProgram } from "./SwitchSupervisor.ts"
+
+/** A switch back: its record, without the endings, and what its supervisor is started with. */
+export interface SwitchBack {
+  readonly record: string
+  readonly args: ReadonlyArray<string>
+  /** The whole of it. */
+  readonly environment: Readonly<Record<string, string>>
+}
 
 export interface RecoveryPlan {
-  /** Records of the two switches, without their endings. */
+  /** Record of the switch forward, without its endings. */
   readonly forward: string
-  readonly back: string
+  /** Each is for when the one before it was lost. */
+  readonly backs: ReadonlyArray<SwitchBack>
   readonly lockFile: string
   readonly currentLink: string
   /** Names of the closures of the activation. */
@@ -25,9 +35,6 @@ export interface RecoveryPlan {
   /** Files that only keep space. */
   readonly reserves: ReadonlyArray<string>
   readonly closurePath: string
-  /** Arguments of the supervisor, and its whole environment. */
-  readonly supervisor: ReadonlyArray<string>
-  readonly environment: Readonly<Record<string, string>>
 }
 
 /** One word of a shell, exactly as it is. */
@@ -36,21 +43,32 @@ export const quoted = (word: string): string => `'${word.replaceAll("'", `'\\''`
 /** How long the lock is waited for in one try, seconds. */
 const lockWaitSeconds = 10
 
-export function recoveryProgram(plan: RecoveryPlan): string {
-  const { back, closurePath, currentLink, environment, expected, forward, lockFile, reserves, setProfile, supervisor } =
-    plan
+const started = ({ args, environment, record }: SwitchBack): string => {
   const variables = Object.entries(environment).map(([name, value]) => quoted(`${name}=${value}`)).join(" ")
+  return `  ${quoted(record)})
+    said=$(env -i ${variables} /bin/sh -c "$program" nixfleet-switch ${args.map(quoted).join(" ")}) ;;`
+}
+
+export function recoveryProgram(plan: RecoveryPlan): string {
+  const { backs, closurePath, currentLink, expected, forward, lockFile, reserves, setProfile } = plan
   return `
 closure=${quoted(closurePath)}
 link=${quoted(currentLink)}
 lock=${quoted(lockFile)}
 forward=${quoted(forward)}
-back=${quoted(back)}
 program=${quoted(supervisorProgram)}
 
 flush() { sync "$1" 2>/dev/null || sync; }
 store() {
   printf '%s\\n' "$2" >"$1.new" && flush "$1.new" && mv -f "$1.new" "$1" && flush "\${1%/*}"
+}
+# What a switch without its supervisor left running; in turns, as it may start more meanwhile.
+end_left() {
+  for turn in 1 2 3; do
+    for one in /proc/[1-9]*; do
+      if tr '\\0' '\\n' <"$one/environ" | grep -qxF "NIXFLEET_SWITCH=$1"; then kill -KILL "\${one##*/}"; fi
+    done
+  done 2>/dev/null
 }
 refused() { echo "$1"; rm -f ${reserves.map(quoted).join(" ")}; exit 1; }
 
@@ -59,18 +77,30 @@ case \${now##*/} in
   ${["''", ...expected.map(quoted)].join(" | ")}) ;;
   *) echo "somebody else switched to $now"; exit 0 ;;
 esac
-if [ ! -e "$back.claim" ]; then
-  exec 9>>"$lock" || refused "cannot write $lock"
-  flock -w ${lockWaitSeconds} 9 || { echo "another switch runs"; exit 1; }
-  if [ ! -e "$forward.claim" ]; then
-    store "$forward.claim" "$$" && store "$forward.result" 'killed 9' || refused "cannot write $forward.claim"
-  fi
-  {
-${setProfile}
-  } 9>&- || refused "cannot set the profile"
-  exec 9>&-
+# A shell whose "exec" cannot open a file ends at once.
+${makeLock} || refused "cannot write $lock"
+exec 9>>"$lock"
+flock -w ${lockWaitSeconds} 9 || { echo "another switch runs"; exit 1; }
+# Whoever holds a record holds the lock as well: one that is claimed and has no result was lost.
+for back in ${backs.map(({ record }) => quoted(record)).join(" ")}; do
+  [ ! -e "$back.result" ] || exit 0
+  [ -e "$back.claim" ] || break
+  end_left "$back"
+  back=
+done
+[ -n "$back" ] || { echo "no switch back has left a result"; exit 0; }
+if [ ! -e "$forward.claim" ]; then
+  store "$forward.claim" "$$" && store "$forward.result" 'killed 9' || refused "cannot write $forward.claim"
+elif [ ! -e "$forward.result" ]; then
+  end_left "$forward"
 fi
-said=$(env -i ${variables} /bin/sh -c "$program" nixfleet-switch ${supervisor.map(quoted).join(" ")})
+{
+${setProfile}
+} 9>&- || refused "cannot set the profile"
+exec 9>&-
+case $back in
+${backs.map(started).join("\n")}
+esac
 case $said in
   started) ;;
   busy) echo "another switch runs"; exit 1 ;;

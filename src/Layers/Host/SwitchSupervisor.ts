@@ -25,6 +25,9 @@
 /** Seconds for which the supervisor tries to write its result; then the switch is lost. */
 const resultAttempts = 300
 
+/** Made for its owner only: whoever may read a lock may hold it, and so keep every switch from beginning. */
+export const makeLock = `( umask 077; true >>"$lock" ) 2>/dev/null`
+
 /**
  * Arguments of the program, in order: lock file, record path, limit and grace in seconds, closure path, link path; who
  * moves the link, `switch` or `supervisor`; the action; a lock of somebody else that must be free, or nothing.
@@ -43,11 +46,14 @@ uptime_seconds() { if read -r up _ 2>/dev/null </proc/uptime; then printf '%s' "
 for tool in flock timeout readlink sync; do
   command -v "$tool" >/dev/null || { say "failed this host has no $tool"; exit 1; }
 done
-true 2>/dev/null >>"$lock" || { say "failed cannot write $lock"; exit 1; }
+${makeLock} || { say "failed cannot write $lock"; exit 1; }
 exec 9>>"$lock"
 flock -n 9 || { say busy; exit 0; }
 if [ -e "$record.claim" ]; then say started; exit 0; fi
 if [ -n "$foreign" ] && [ -e "$foreign" ]; then flock -n -s "$foreign" true || { say busy; exit 0; }; fi
+for file in "$record.err" "$record.out"; do
+  true 2>/dev/null >>"$file" || { say "failed cannot write $file"; exit 1; }
+done
 store "$record.claim" "$$" || { say "failed cannot write $record.claim"; exit 1; }
 exec 2>>"$record.err"
 say started

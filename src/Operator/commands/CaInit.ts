@@ -3,8 +3,15 @@ import { Clock, Console, Effect } from "effect"
 import { Command, Flag } from "effect/cli"
 import { newKeyPair, privateKeyPem } from "../../Layers/KeyPairs.ts"
 import { certificateOf, signWith, toBeSigned } from "../../Layers/Net/Certificates.ts"
-import { backdatedMs, dayMs, daysFlag, outputCertificateFlags, pairFiles, publishPair } from "../Authority.ts"
-import { usageError } from "../Failure.ts"
+import {
+  backdatedMs,
+  checkSpan,
+  dayMs,
+  daysFlag,
+  outputCertificateFlags,
+  pairFiles,
+  publishPair
+} from "../Authority.ts"
 import { spare } from "../Files.ts"
 import { jsonFlag, printJson } from "../Output.ts"
 
@@ -24,7 +31,7 @@ export const caInit = Command.make(
   "init",
   flags,
   Effect.fnUntraced(function*({ days, force, json, name, out }) {
-    if (days < 1) return yield* usageError("--days must be at least 1")
+    const spanMs = yield* checkSpan("days", days, dayMs)
     const files = pairFiles(out)
     yield* spare([files.cert, files.key], force)
     const { privateKey, publicKey } = newKeyPair("p256")
@@ -33,7 +40,7 @@ export const caInit = Command.make(
       subject: { commonName: name },
       publicKey,
       notBefore: now - backdatedMs,
-      notAfter: now + days * dayMs,
+      notAfter: now + spanMs,
       usage: "authority",
       names: []
     }, { certificate: undefined, algorithm })

@@ -8,7 +8,8 @@ import { SecureRandom } from "effect/crypto"
 import { encodeTokenClaims, tokenVersion } from "../../Schema/Enrollment.ts"
 import { keyFingerprint, tokenBytes } from "../../Trust/BootstrapToken.ts"
 import { encodeUtf8 } from "../../Trust/CanonicalJson.ts"
-import { configError, usageError } from "../Failure.ts"
+import { checkSpan } from "../Authority.ts"
+import { configError } from "../Failure.ts"
 import { publish, readInput, spare } from "../Files.ts"
 import { hostnameFlag, rawHostKey } from "../HostKeys.ts"
 import { signing, signingFlags } from "../Signing.ts"
@@ -40,7 +41,7 @@ export const tokenMint = Command.make(
   "mint",
   flags,
   Effect.fnUntraced(function*({ force, hostKey, hostname, out, validityHours, ...given }) {
-    if (validityHours < 1) return yield* usageError("--validity-hours must be at least 1")
+    const validityMs = yield* checkSpan("validity-hours", validityHours, hourMs)
     const signer = yield* signing(given)
     if (signer.key.algorithm !== "ed25519") return yield* configError("tokens are signed with an ed25519 key")
     const raw = rawHostKey(yield* readInput(hostKey, "host key"))
@@ -51,7 +52,7 @@ export const tokenMint = Command.make(
       hostname,
       expectedPubkeyFingerprint: keyFingerprint(raw.value),
       issuedAt: now,
-      expiresAt: now + validityHours * hourMs,
+      expiresAt: now + validityMs,
       nonce: Buffer.from(yield* randomBytes(nonceBytes)).toString("hex")
     })
     const signature = Buffer.from(yield* signer.sign(tokenBytes(claims))).toString("base64")

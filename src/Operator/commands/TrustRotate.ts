@@ -7,7 +7,7 @@ import { Clock, Console, Effect, Option } from "effect"
 import { Argument, Command, Flag } from "effect/cli"
 import { formatTimestamp, type Millis, parseTimestamp } from "../../Schema/Primitives.ts"
 import type { KeySlot } from "../../Schema/Trust.ts"
-import { dayMs } from "../Authority.ts"
+import { checkSpan, dayMs } from "../Authority.ts"
 import { failed, usageError } from "../Failure.ts"
 import { readTrustedKey } from "../Signing.ts"
 import { readTrustFile, slotNames, writeTrustFile } from "../TrustFiles.ts"
@@ -78,9 +78,9 @@ export const trustRotate = Command.make(
     if (slot === null) return yield* failed(`${file} has no ${name}`)
     const announced = Effect.gen(function*() {
       if (Option.isNone(announce)) return undefined
-      if (days < 1) return yield* usageError("--days must be at least 1")
+      const spanMs = yield* checkSpan("days", days, dayMs)
       if (slot.successor !== null) return yield* failed("a successor is announced already: promote it first")
-      const retireAt = Math.floor(yield* Clock.currentTimeMillis) + days * dayMs
+      const retireAt = Math.floor(yield* Clock.currentTimeMillis) + spanMs
       return {
         slot: { ...slot, successor: yield* readTrustedKey(announce.value), retireAt },
         done: `the successor is believed beside the current key; promote it before ${formatTimestamp(retireAt)}`

@@ -36,7 +36,7 @@ import type { HostRecord } from "../../Schema/HostRecord.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import { monotonicMs, wallMs } from "../Pacer.ts"
 import { takeBaseline } from "./Baseline.ts"
-import { tellBoot, tendGuard } from "./Guarding.ts"
+import { attended, tellBoot, tendGuard } from "./Guarding.ts"
 
 const log = logOf("agent_activation")
 
@@ -112,13 +112,12 @@ function neededClosures(state: State): ReadonlyArray<string> {
   return [...new Set(needed.filter((closure) => closure !== undefined))]
 }
 
-/** Tells the host what it must keep, when that changes. */
+/** Tells the host what it must keep, when that changes, until it does. */
 const retain = Effect.fnUntraced(function*(life: Life) {
   const needed = neededClosures((yield* AgentState).current())
   const key = JSON.stringify(needed)
   if (life.retained === key) return
-  yield* (yield* Activator).retain(needed)
-  life.retained = key
+  if (yield* (yield* Activator).retain(needed)) life.retained = key
 })
 
 /** Waits for a signal, at most `ms`. */
@@ -168,8 +167,10 @@ const fail = Effect.fnUntraced(function*(id: SwitchId, exitCode: number, detail:
 /** Characters of a detail that fit the wire's `stderrTail`. */
 const maxDetail = 4096
 
-/** Why a closure could not be had; `undefined` when it is there. */
-type FetchTrouble = { readonly exitCode: number; readonly detail: string } | undefined
+/** Why a switch cannot start; `undefined` when it can. */
+type Trouble = { readonly exitCode: number; readonly detail: string } | undefined
+
+const unprepared = (detail: string): Trouble => ({ exitCode: exitCodes.unrealised, detail })
 
 /** Trouble of network, cache, disk or daemon may pass; what a source says of the closure itself stays true (D11). */
 function isRetried(outcome: RealiseFailure): boolean {
@@ -199,7 +200,7 @@ const fetchClosure = Effect.fnUntraced(function*(closure: string, until: number)
     const left = until - (yield* monotonicMs)
     if (!isRetried(outcome) || left <= 0) {
       const exitCode = outcome._tag === "Untrusted" ? exitCodes.untrusted : exitCodes.unrealised
-      const trouble: FetchTrouble = { exitCode, detail: `${outcome._tag}: ${outcome.detail}` }
+      const trouble: Trouble = { exitCode, detail: `${outcome._tag}: ${outcome.detail}` }
       return trouble
     }
     yield* log.warn("the closure cannot be fetched now; trying again", {
@@ -316,11 +317,8 @@ const baselineOf = Effect.fnUntraced(function*({ rolloutId, run }: SwitchId) {
   return run > 1 || record?.state !== "Activating" ? undefined : yield* takeBaseline(rolloutId, record.policy)
 })
 
-/**
- * From the mark until the switch runs nothing may come between, not even shutdown: a mark without its switch costs one of
- * the two runs.
- */
-const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
+/** Everything that a switch forward needs before its mark; what stands in its way. */
+const prepare = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
   const { closure, id } = duty
   const settings = yield* Settings
   const { forward: allowed } = yield* DiskRoom
@@ -328,12 +326,23 @@ const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
   const until = (yield* monotonicMs) + left
   // Before the fetch, which must not fill the disk to its end; and after it, because it may have.
   const noRoom = yield* disksAllow(id, allowed, until)
-  if (noRoom !== undefined) return yield* fail(id, exitCodes.unrealised, noRoom)
+  if (noRoom !== undefined) return unprepared(noRoom)
   const trouble = yield* fetchClosure(closure, until)
-  if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
+  if (trouble !== undefined) return trouble
   yield* retain(life)
   const refusal = (yield* permitted(id, until)) ?? (yield* disksAllow(id, allowed, until))
-  if (refusal !== undefined) return yield* fail(id, exitCodes.unrealised, refusal)
+  return refusal === undefined ? undefined : unprepared(refusal)
+})
+
+/**
+ * From the mark until the switch runs nothing may come between, not even shutdown: a mark without its switch costs one of
+ * the two runs.
+ */
+const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
+  const { closure, id } = duty
+  const trouble = yield* attended(prepare(duty, life), life.since)
+  if (trouble === "fired") return
+  if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
   const baseline = yield* baselineOf(id)
   const problem = yield* Effect.uninterruptibleMask((restore) =>
     Effect.flatMap(
@@ -347,10 +356,11 @@ const forward = Effect.fnUntraced(function*(duty: Duty<"Switch">, life: Life) {
 /** The mark comes first, so that every rollback ends in one result; the old system is in the store as a rule. */
 const rollback = Effect.fnUntraced(function*({ closure, id }: Duty<"Rollback">, life: Life) {
   // A try that cannot write anything would only be one less.
-  yield* disksAllow(id, (yield* DiskRoom).back, Infinity)
+  if ((yield* attended(disksAllow(id, (yield* DiskRoom).back, Infinity), life.since)) === "fired") return
   if (!(yield* leave(id))) return
   const until = (yield* monotonicMs) + millis((yield* Settings).switchTimeoutSecs)
-  const trouble = yield* fetchClosure(closure, until)
+  const trouble = yield* attended(fetchClosure(closure, until), life.since)
+  if (trouble === "fired") return
   if (trouble !== undefined) return yield* fail(id, trouble.exitCode, trouble.detail)
   const problem = yield* Effect.uninterruptible(start(closure, id, life))
   if (problem !== undefined) yield* fail(id, exitCodes.unrealised, problem)
@@ -370,6 +380,12 @@ const hold = Effect.fnUntraced(function*(duty: Duty<"Hold">, life: Life) {
   yield* signalOr(Math.min(left, againMs, lookEveryMs(yield* Settings)))
 })
 
+/** Not beyond the next sign of life. */
+const awaitSwitch = Effect.flatMap(
+  Settings,
+  (settings) => Effect.sleep(Math.min(millis(settings.switchPollSecs), lookEveryMs(settings)))
+)
+
 const act = Effect.fnUntraced(function*(duty: ActivationDuty, life: Life) {
   if (duty._tag !== "Hold") life.reason = undefined
   switch (duty._tag) {
@@ -380,7 +396,7 @@ const act = Effect.fnUntraced(function*(duty: ActivationDuty, life: Life) {
     case "Settle":
       return yield* settle(duty.rolloutId, duty.event)
     case "AwaitSwitch":
-      return yield* Effect.sleep(millis((yield* Settings).switchPollSecs))
+      return yield* awaitSwitch
     case "Switch":
       return yield* Effect.raceFirst(forward(duty, life), superseded(duty.id))
     case "Rollback":

@@ -5,8 +5,8 @@
  *
  * An answer that decides nothing (not ready, no connection) is waited for, with back-off, for ever: a host that was started
  * before its control plane is no fault. The same token with the same key may be sent again, so that a lost answer costs
- * nothing. Failures: `NotEnrolled`, for a person; `CertificateExpired` when there is no token either, which a clock that is set
- * right may mend, and so a restart.
+ * nothing. Failures: `NotEnrolled`, for a person; `CertificateExpired` when there is no token either, or it is spent, which a
+ * clock that is set right may mend, and so a restart.
  */
 import { Effect, Layer, Result, Schema } from "effect"
 import { Settings } from "../../Agent/Settings.ts"
@@ -74,8 +74,19 @@ const readToken = Effect.fnUntraced(function*(bytes: Uint8Array) {
 
 const encode = Schema.encodeSync(Schema.fromJsonString(EnrollRequest))
 
+const refused = ({ message, reason }: Need, detail: string) =>
+  reason === "certificate-expired"
+    ? new CertificateExpired({
+      reason,
+      message: `${message}, and the control plane does not enroll this host: ${detail}`
+    })
+    : new NotEnrolled({
+      reason: "certificate-refused",
+      message: `the control plane does not enroll this host: ${detail}`
+    })
+
 /** Presents the token until somebody decides. */
-const enroll = Effect.fnUntraced(function*(token: BootstrapToken) {
+const enroll = Effect.fnUntraced(function*(token: BootstrapToken, needed: Need) {
   const { machineId } = yield* Settings
   const csrPem = yield* (yield* ClientCertificate).request(machineId)
   const pacer = makePacer(Effect.never)
@@ -87,10 +98,7 @@ const enroll = Effect.fnUntraced(function*(token: BootstrapToken) {
         return yield* log.info("this host is enrolled", { detail: `${commonName}, until ${formatTimestamp(notAfter)}` })
       }
       case "Refused":
-        return yield* new NotEnrolled({
-          reason: "certificate-refused",
-          message: `the control plane does not enroll this host: ${answer.detail}`
-        })
+        return yield* refused(needed, answer.detail)
       case "Later":
         yield* log.warn("not enrolled yet", { reason: answer.reason, detail: answer.detail })
         yield* pacer.backOff(answer.retryAfterMs)
@@ -107,7 +115,7 @@ export const enrollment = Effect.fnUntraced(function*(makeKey: boolean) {
   if (bytes === undefined) return yield* withoutToken(needed)
   yield* log.info("this host enrolls", { detail: needed.message })
   if (makeKey) yield* certificate.makeKey
-  yield* enroll(yield* readToken(bytes))
+  yield* enroll(yield* readToken(bytes), needed)
 })
 
 /** Stands until the host has a certificate. */

@@ -112,6 +112,19 @@ export const tendGuard = Effect.fnUntraced(function*(since: number) {
   }
 })
 
+/**
+ * What may take long, with signs of life meanwhile for the guard of a switch that began before; undone as soon as that has
+ * fired, for the next look.
+ */
+export const attended = Effect.fnUntraced(function*<A, R>(waiting: Effect.Effect<A, never, R>, since: number) {
+  const fired = Effect.sleep(lookEveryMs(yield* Settings)).pipe(
+    Effect.andThen(tendGuard(since)),
+    Effect.repeat({ until: ({ _tag }) => _tag === "Fired" }),
+    Effect.as("fired" as const)
+  )
+  return yield* Effect.raceFirst(waiting, fired)
+})
+
 /** Which boot of the host this is, before anything is resumed (D11). */
 export const tellBoot = Effect.gen(function*() {
   const bootId = yield* (yield* Facts).bootId

@@ -1,6 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { Effect, Layer } from "effect"
-import { spawn } from "node:child_process"
+import { Effect, Layer, Option } from "effect"
+import { spawn, spawnSync } from "node:child_process"
 import { once } from "node:events"
 import {
   existsSync,
@@ -9,6 +9,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   symlinkSync,
   writeFileSync
 } from "node:fs"
@@ -223,6 +224,137 @@ describe("a switch", () => {
   )
 })
 
+/** A host that went from one closure to another, and the order of its guard. */
+const gone = (host: Host) =>
+  Effect.gen(function*() {
+    const { activator, closure: old } = yield* ready(host, "exit 0")
+    yield* activate(old, switchId(1))
+    const target = yield* publishClosure(host.source, "target", "exit 0")
+    yield* activator.realise(target)
+    yield* activator.setProfile(target)
+    yield* activate(target, switchId(2))
+    const { rolloutId } = switchId()
+    const recover = (forwardRun = 1) =>
+      spawnSync("/bin/sh", [
+        "-c",
+        activator.recovery({
+          rolloutId,
+          attempt: 2,
+          forwardRun,
+          rollbackRun: 1,
+          closure: old,
+          expected: [target, old]
+        })
+      ], { env: { PATH: "/usr/bin:/bin" } }).status
+    return { activator, old, target, recover }
+  })
+describe("the host's lock", () => {
+  const isForOwnersOnly = (host: Host) => (statSync(join(host.config.runDir, "switch.lock")).mode & 0o077) === 0
+
+  onHost(
+    "is for its owner only: whoever may read it may hold it, and no switch would ever begin",
+    (host) =>
+      Effect.gen(function*() {
+        const { closure } = yield* ready(host, `umask >${host.root}/umask`)
+        yield* activate(closure, switchId())
+        assert.isTrue(isForOwnersOnly(host))
+        assert.strictEqual(Number.parseInt(linesOf(join(host.root, "umask"))[0]!, 8), process.umask())
+      })
+  )
+
+  onHost("is so too where the way back makes it", (host) =>
+    Effect.gen(function*() {
+      const { recover } = yield* gone(host)
+      rmSync(join(host.config.runDir, "switch.lock"))
+      assert.strictEqual(recover(), 0)
+      assert.isTrue(isForOwnersOnly(host))
+    }))
+})
+
+describe("a switch whose words no file takes", () => {
+  for (const ending of ["err", "out"]) {
+    onHost(`(.${ending}) does not begin, is nobody's fault, and may begin later`, (host) =>
+      Effect.gen(function*() {
+        const { activator, closure } = yield* ready(host, "exit 0")
+        yield* activate(closure, switchId())
+        const obstacle = `${recordOf(host).replace(/1$/, "2")}.${ending}`
+        mkdirSync(obstacle)
+        const second = switchId(1, { run: 2 })
+        const outcome = yield* activator.startSwitch(closure, second)
+        assert.match(outcome._tag === "Failed" ? outcome.detail : outcome._tag, /cannot write/)
+        rmSync(obstacle, { recursive: true })
+        assert.deepStrictEqual(yield* activator.startSwitch(closure, second), { _tag: "Started" })
+        assert.strictEqual((yield* awaitSwitch(second))._tag, "Exited")
+        assert.strictEqual(linesOf(host.runsFile).length, 2)
+      }))
+  }
+})
+
+describe("the way back, without an agent,", () => {
+  const back = (run: number) => switchId(2, { purpose: "rollback", run })
+
+  onHost("is gone once more when the power went away in it, and no third time", (host) =>
+    Effect.gen(function*() {
+      const { activator, old, recover, target } = yield* gone(host)
+      const powerCut = (run: number) => {
+        const name = readdirSync(host.config.stateDir).find((one) => one.endsWith(`.rollback.${run}.result`))!
+        rmSync(join(host.config.stateDir, name))
+        rmSync(join(host.config.runDir, "current-system"))
+        symlinkSync(join(host.config.storeDir, target), join(host.config.runDir, "current-system"))
+      }
+      assert.strictEqual(recover(), 0)
+      powerCut(1)
+      assert.deepStrictEqual(yield* activator.switchResult(back(1)), { _tag: "Lost" })
+      assert.strictEqual(recover(), 0)
+      assert.deepStrictEqual(yield* activator.current, { running: old, profile: old })
+      assert.strictEqual((yield* activator.switchResult(back(2)))._tag, "Exited")
+      assert.strictEqual(recover(), 0)
+      assert.strictEqual(linesOf(host.runsFile).length, 4, "what has ended is not done again")
+      powerCut(2)
+      assert.strictEqual(recover(), 0)
+      assert.strictEqual(linesOf(host.runsFile).length, 4)
+    }))
+
+  onHost("ends first what a switch without its supervisor left running", (host) =>
+    Effect.gen(function*() {
+      const { activator, recover } = yield* gone(host)
+      const endless = yield* publishClosure(host.source, "endless", "sleep 60")
+      yield* activator.realise(endless)
+      yield* activator.startSwitch(endless, switchId(2, { run: 2 }))
+      yield* until(() => linesOf(host.runsFile).length === 3)
+      const claim = readdirSync(host.config.stateDir).find((name) => name.endsWith(".2.forward.2.claim"))!
+      const record = join(host.config.stateDir, claim.slice(0, -".claim".length))
+      const supervisor = Number(readFileSync(`${record}.claim`, "utf8"))
+      process.kill(supervisor, "SIGKILL")
+      yield* until(() => !existsSync(`/proc/${supervisor}/cwd`))
+      const living = Effect.promise(() => processesWith(`NIXFLEET_SWITCH=${record}`))
+      const left = yield* living
+      assert.isAbove(left.length, 0)
+      yield* Effect.ensuring(
+        Effect.gen(function*() {
+          assert.strictEqual(recover(2), 0)
+          assert.deepStrictEqual(yield* living, [])
+        }),
+        Effect.sync(() => left.forEach((pid) => signalProcess(pid, "SIGKILL")))
+      )
+    }), { switchTimeoutMs: 30_000 })
+
+  onHost("gives up its reserve also where the lock itself cannot be made", (host) =>
+    Effect.gen(function*() {
+      const { old, recover, activator } = yield* gone(host)
+      const reserve = join(host.config.runDir, "space.reserve")
+      const lock = join(host.config.runDir, "switch.lock")
+      writeFileSync(reserve, "space")
+      rmSync(lock)
+      mkdirSync(lock)
+      assert.strictEqual(recover(), 1)
+      assert.isFalse(existsSync(reserve))
+      rmSync(lock, { recursive: true })
+      assert.strictEqual(recover(), 0)
+      assert.strictEqual((yield* activator.current).running, old)
+    }))
+})
+
 describe("after a crash", () => {
   const startInChild = (host: Host, closure: string, id: SwitchId) =>
     Effect.acquireRelease(
@@ -303,6 +435,42 @@ describe("after a crash", () => {
         )
       }),
     { switchTimeoutMs: 30_000 }
+  )
+
+  it.live.skipIf(process.getuid?.() !== 0)(
+    "somebody else's process that claims to be the switch is not believed",
+    () =>
+      Effect.gen(function*() {
+        const host = yield* makeHost()
+        yield* Effect.gen(function*() {
+          const { activator, closure } = yield* ready(host, "exit 0")
+          yield* activate(closure, switchId())
+          const record = recordOf(host)
+          // It comes again whenever it is killed.
+          const stranger = spawn("sh", ["-c", `while :; do NIXFLEET_SWITCH=${record} sleep 60; done`], {
+            uid: 65_534,
+            stdio: "ignore",
+            detached: true
+          })
+          yield* Effect.ensuring(
+            Effect.gen(function*() {
+              const found = Effect.promise(() => processesWith(`NIXFLEET_SWITCH=${record}`))
+              while ((yield* found).length === 0) yield* Effect.sleep(10)
+              writeFileSync(`${record}.claim`, `${(yield* found)[0]}\n`)
+              rmSync(`${record}.result`)
+              assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" })
+              const begun = yield* Effect.timeoutOption(
+                Effect.interruptible(
+                  Effect.promise(() => Effect.runPromise(activator.startSwitch(closure, switchId(2))))
+                ),
+                5000
+              )
+              assert.deepStrictEqual(begun, Option.some({ _tag: "Started" as const }))
+            }),
+            Effect.sync(() => signalProcess(-stranger.pid!, "SIGKILL"))
+          )
+        }).pipe(Effect.provide(host.layer))
+      })
   )
 
   it.live("two agents with records of their own share the host's lock", () =>

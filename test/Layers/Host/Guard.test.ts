@@ -148,6 +148,19 @@ describe("a guard", () => {
       }).pipe(Effect.provide(layer))
     }))
 
+  it.live("goes back also where no further file can be made: its number, and what is said, are not worth the way back", () =>
+    Effect.gen(function*() {
+      const { layer, notes, pid, place, recovery } = yield* setUp
+      yield* Effect.gen(function*() {
+        const guard = yield* Guard
+        assert.isUndefined(yield* guard.arm({ order, recovery, windowMs: 2000 }))
+        process.kill(pid(), "SIGKILL")
+        for (const name of ["pid.new", "said"]) mkdirSync(join(place(), name))
+        assert.isUndefined(yield* Effect.promise(() => launchGuardInSession(place())))
+        yield* eventually("it has gone back", () => notes() === "back\n", 10)
+      }).pipe(Effect.provide(layer))
+    }))
+
   it.live("that cannot be started is told, and nothing of it stays", () =>
     Effect.gen(function*() {
       const { directory, recovery } = yield* setUp

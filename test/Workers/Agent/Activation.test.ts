@@ -123,6 +123,19 @@ describe("an activation", () => {
     }))
   })
 
+  it.effect("asks again for what could not be kept from the collector", () => {
+    let free = false
+    const given = hostWhere(exit(0))
+    const rig = new Rig({ ...given, host: { ...given.host, retain: () => free } })
+    return rig.live(Effect.gen(function*() {
+      yield* elapse(minute)
+      assert.deepStrictEqual(rig.host.retained, [])
+      free = true
+      yield* elapse(minute)
+      assert.deepStrictEqual(rig.host.retained, [oldSystem])
+    }))
+  })
+
   it.effect("gives up fetching at the deadline, condemns nothing and touches nothing", () => {
     const rig = new Rig({ ...hostWhere(exit(0), () => transient), settings: { realiseDeadlineSecs: 120 } })
     return rig.live(Effect.gen(function*() {

@@ -274,6 +274,17 @@ describe("enrollment", () => {
       assert.strictEqual(statSync(host.key).mode & 0o777, 0o600)
     }))
 
+  it.effect("a certificate that has ended, perhaps by a wrong clock, is tried again although its token is spent", () =>
+    Effect.gen(function*() {
+      const host = yield* makeHost
+      host.give({ notBefore: 0, notAfter: start })
+      writeFileSync(host.token, JSON.stringify(token))
+      const refusing = new Peer(() => ({ status: 409, body: `{"reason":"nonce-used"}` }))
+      const result = yield* enrolling(refusing, host)
+      assert.match(ended(result), /ended at .*nonce-used/)
+      assert.strictEqual(result?._tag === "Failure" ? result.failure._tag : "", "CertificateExpired")
+    }))
+
   it.effect("what a person has to mend ends it, and says so", () =>
     Effect.gen(function*() {
       const table: ReadonlyArray<readonly [(host: Host) => void, Script, RegExp]> = [

@@ -231,6 +231,44 @@ describe("the guard of an activation", () => {
     })
   })
 
+  it.effect("is renewed while a switch runs, however seldom its result is asked for", () => {
+    const rig = new Rig({ ...healthy, settings: { guardWindowSecs: 60, switchPollSecs: 3600 } })
+    return rig.live(Effect.gen(function*() {
+      yield* offer(long)
+      yield* elapse(gone)
+      assert.strictEqual(yield* guardOf(rig), "Armed")
+      assert.strictEqual((yield* recordOf(r1)).state, "Soaking")
+    }))
+  })
+
+  it.effect("is renewed while a second run of the switch waits for the disk, or is fetched", () =>
+    Effect.gen(function*() {
+      for (const obstacle of ["disk", "fetch"] as const) {
+        const rig: Rig = new Rig({
+          ...healthy,
+          host: {
+            realise: (_closure, nth) => ({ durationMs: nth === 1 ? second : gone, outcome: { _tag: "Ok" } }),
+            switch: (_closure, { run }) => {
+              const lost = { durationMs: 2 * second, end: { _tag: "Lost" } } as const
+              if (run > 1) return { durationMs: 2 * second, end: { _tag: "Exit", code: 0 } }
+              if (obstacle === "fetch") rig.host.store.delete(newSystem)
+              else rig.room.trouble = { reason: "disk-full", detail: "/: less than 8 MiB are free", since: 0 }
+              return lost
+            }
+          }
+        })
+        yield* rig.live(Effect.gen(function*() {
+          yield* offer(long)
+          yield* elapse(gone)
+          assert.deepStrictEqual([yield* guardOf(rig), runsOf(rig)], ["Armed", once], obstacle)
+          rig.room.trouble = undefined
+          yield* elapse(minute)
+          assert.deepStrictEqual(runsOf(rig), [...once, [newSystem, "forward", 2]], obstacle)
+          assert.strictEqual((yield* recordOf(r1)).state, "Soaking", obstacle)
+        }))
+      }
+    }))
+
   it.effect("is not kept quiet by an agent that crashes again and again", () => {
     const rig = new Rig(healthy)
     return Effect.gen(function*() {

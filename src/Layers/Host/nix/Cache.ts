@@ -153,6 +153,7 @@ const isHttp = (cache: string): boolean => /^https?:\/\//.test(cache)
 /** An address for messages: without what a user may have put in front of the host or behind the path. */
 function shown(cache: string): string {
   if (!isHttp(cache)) return cache.split("?")[0]!
+  if (!URL.canParse(cache)) return "an address that cannot be parsed"
   const url = new URL(cache)
   return `${url.protocol}//${url.host}${url.pathname}`
 }

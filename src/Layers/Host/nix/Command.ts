@@ -43,6 +43,8 @@ const maxLineLength = 65_536
 const graceMs = 5_000
 /** One in an uninterruptible call of the kernel ends when it can; it is waited for so long after KILL. */
 const killMs = 5_000
+/** A timer of the platform that is set for longer ends at once. */
+const longestTimerMs = 2 ** 31 - 1
 /** How long the end of the output is waited for after the command's own: a process that left the group may hold it open. */
 const outputMs = 250
 
@@ -94,19 +96,25 @@ interface Running {
   readonly stop: () => void
 }
 
-function start({ args, environment, limitMs, onLine, program }: CommandSpec): Running {
-  const child = spawn(program, args, {
-    cwd: "/",
-    detached: true,
-    stdio: ["ignore", "pipe", "pipe"],
-    env: environment
-  })
+const spawned = ({ args, environment, program }: CommandSpec) =>
+  spawn(program, args, { cwd: "/", detached: true, stdio: ["ignore", "pipe", "pipe"], env: environment })
+
+/** Where the system has no room for another process at all, Node throws instead. */
+function start(spec: CommandSpec): Running {
+  try {
+    return watch(spawned(spec), spec)
+  } catch (error) {
+    return { ended: Promise.resolve({ _tag: "NotStarted", problem: errorText(error) }), stop: () => undefined }
+  }
+}
+
+function watch(child: ReturnType<typeof spawned>, { limitMs, onLine }: CommandSpec): Running {
   const stdout = keepHead(child.stdout)
   const stderr = keepTail(child.stderr, onLine ?? (() => undefined))
   const over = new AbortController()
   /** After so long, unless the command has ended. */
   const after = (ms: number, then: () => void) =>
-    void sleep(ms, undefined, { signal: over.signal }).then(then, () => undefined)
+    void sleep(Math.min(ms, longestTimerMs), undefined, { signal: over.signal }).then(then, () => undefined)
   const signalGroup = (signal: NodeJS.Signals) => {
     if (!exited && child.pid !== undefined) signalProcess(-child.pid, signal)
   }

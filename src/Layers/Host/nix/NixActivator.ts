@@ -31,7 +31,7 @@ import { DetachedSwitches, type SwitchAction } from "../DetachedSwitch.ts"
 import { errorText } from "../DurableFiles.ts"
 import { runningClosure } from "../Generations.ts"
 import type { Launcher } from "../SwitchLaunch.ts"
-import { runCommand } from "./Command.ts"
+import { describeEnd, runCommand } from "./Command.ts"
 import { inhibitor } from "./Inhibitors.ts"
 import { isClosureName, type Nix, nixOf, switchSearchPath } from "./Nix.ts"
 import { Profile } from "./Profile.ts"
@@ -223,10 +223,12 @@ const make = Effect.fnUntraced(function*(config: NixActivatorConfig) {
   })
 
   /** One that is not there cannot be held, and is not fetched for that. */
-  const hold = (closure: string) => {
+  const hold = Effect.fnUntraced(function*(closure: string) {
     const held = ["--realise", join(nix.storeDir, closure), "--add-root", roots.path(closure)]
-    return runCommand(nix.command("nix-store", [...held, "--option", "substitute", "false"]))
-  }
+    const end = yield* runCommand(nix.command("nix-store", [...held, "--option", "substitute", "false"]))
+    const failed = end._tag !== "Exited" || end.code !== 0
+    if (failed && (yield* isValid(nix, closure))) return yield* Effect.fail(describeEnd("nix-store --add-root", end))
+  })
 
   const retain = (closures: ReadonlyArray<string>) =>
     Effect.gen(function*() {
@@ -235,9 +237,13 @@ const make = Effect.fnUntraced(function*(config: NixActivatorConfig) {
       const held = new Set(yield* reading(() => roots.list()))
       for (const closure of kept) if (!held.has(closure)) yield* hold(closure)
       for (const closure of held) if (!kept.has(closure)) yield* reading(() => roots.release(closure))
+      return true
     }).pipe(
       Effect.catch((problem) =>
-        log.warn("roots of the garbage collector were not changed", { reason: "store-not-cleaned", detail: problem })
+        Effect.as(
+          log.warn("roots of the garbage collector were not changed", { reason: "store-not-cleaned", detail: problem }),
+          false
+        )
       ),
       Effect.uninterruptible,
       (changed) => changing.withPermit(changed)

@@ -8,7 +8,7 @@
  * Rolling back is `set` of the recorded closure, never `--rollback`, which means "the number below".
  */
 import { Effect } from "effect"
-import { mkdir } from "node:fs/promises"
+import { mkdir, open } from "node:fs/promises"
 import { join } from "node:path"
 import type { SetProfileOutcome } from "../Activator.ts"
 import { errorText } from "../DurableFiles.ts"
@@ -64,6 +64,11 @@ export class Profile {
     return Effect.tryPromise({ try: read, catch: errorText })
   }
 
+  /** For its owner only: whoever may read a lock may hold it. */
+  get #makeLock(): Effect.Effect<void, string> {
+    return this.#try(async () => (await open(this.#lockFile, "a", 0o600)).close())
+  }
+
   get #lockFile(): string {
     return join(this.#generations.directory, ".nixfleet.lock")
   }
@@ -77,7 +82,7 @@ export class Profile {
   }
 
   #change(closure: string): Effect.Effect<void, string> {
-    return Effect.flatMap(runCommand(this.#setCommand(closure)), (end) => {
+    return Effect.flatMap(Effect.andThen(this.#makeLock, runCommand(this.#setCommand(closure))), (end) => {
       if (end._tag === "Exited" && end.code === 0) return Effect.void
       return Effect.fail(
         end._tag === "Exited" && end.code === lockedExitCode

@@ -34,7 +34,8 @@ export class Roots {
 
   /** Closures that are held. */
   async list(): Promise<ReadonlyArray<string>> {
-    return (await readdir(this.directory)).filter((name) => !name.endsWith(fetching))
+    const entries = await readdir(this.directory, { withFileTypes: true })
+    return entries.filter((entry) => entry.isSymbolicLink()).map(({ name }) => name)
   }
 
   /** Lets go of a closure. */

@@ -1,5 +1,6 @@
 import { assert, describe, it } from "@effect/vitest"
-import { credentialsOf } from "../../../../src/Layers/Host/nix/Cache.ts"
+import { Effect } from "effect"
+import { credentialsOf, lookForFile, lookForPaths } from "../../../../src/Layers/Host/nix/Cache.ts"
 import { refusal } from "../../../../src/Layers/Host/nix/Settings.ts"
 
 describe("a netrc file", () => {
@@ -35,4 +36,19 @@ describe("settings of Nix that do not check signatures are refused:", () => {
     }
   )
   it("require-sigs = false", () => assert.include(refusal({ ...checked, requireSignatures: false }), "require-sigs"))
+})
+
+describe("a substituter whose address is none", () => {
+  const access = { storeDir: "/nix/store", authorities: undefined, timeoutMs: 1000 }
+  const addresses = ["http://[cache", "https://user:secret@cache:port/x"]
+  const settings = { substituters: addresses, requireSignatures: true, netrcFile: "/nonexistent" }
+  it.effect("cannot be asked, and nothing of what stands in it is told", () =>
+    Effect.gen(function*() {
+      const findings = [
+        ...yield* lookForPaths([`/nix/store/${"0".repeat(32)}-x`], settings, access),
+        yield* lookForFile("http://[cache/nar/x.nar", settings, access)
+      ]
+      assert.deepStrictEqual(findings.map(({ answer }) => answer), ["Unreachable", "Unreachable", "Unreachable"])
+      assert.notInclude(JSON.stringify(findings), "secret")
+    }))
 })

@@ -25,6 +25,20 @@ describe("a command", () => {
       assert.strictEqual(end._tag, "NotStarted")
     }))
 
+  it.live("that the system refuses to start at once", () =>
+    Effect.gen(function*() {
+      // Longer than one argument may be.
+      const args = ["x".repeat(1_000_000)]
+      const end = yield* runCommand({ program: "/bin/echo", args, environment, limitMs: 1000 })
+      assert.strictEqual(end._tag, "NotStarted")
+    }))
+
+  it.live("may have a limit that no timer of the platform holds", () =>
+    Effect.gen(function*() {
+      const end = yield* sh("sleep 0.3", { limitMs: 30 * 86_400_000 })
+      assert.strictEqual(end._tag, "Exited")
+    }))
+
   it.live("has the given environment and no other", () =>
     Effect.gen(function*() {
       const end = yield* sh("env")

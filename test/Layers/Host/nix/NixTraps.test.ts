@@ -11,6 +11,7 @@ import {
   readFileSync,
   readlinkSync,
   rmSync,
+  statSync,
   writeFileSync
 } from "node:fs"
 import { join } from "node:path"
@@ -24,6 +25,9 @@ import { type NixCache, serveCache } from "../../../support/nixCache.ts"
 import { makeNixHost, type NixHost, type NixHostOptions, placeOf } from "../../../support/nixHost.ts"
 import { lab, noNix, publishToy } from "../../../support/nixLab.ts"
 import { until } from "../../../support/until.ts"
+
+/** Of no store path. */
+const unknown = `${"1".repeat(32)}-unknown`
 
 interface Rig {
   readonly cache: NixCache
@@ -214,7 +218,12 @@ describe.skipIf(noNix !== undefined)("the garbage collector", () => {
         yield* awaitSwitch(switchId(2))
         yield* Fiber.interrupt(collecting)
         // As `nix-collect-garbage --delete-old` does.
-        yield* activator.retain([old])
+        const root = join(host.config.nix.stateDir, "gcroots/nixfleet", old)
+        rmSync(root)
+        mkdirSync(root)
+        assert.isFalse(yield* activator.retain([old, unknown]), "what stands in the way of a root is told")
+        rmSync(root, { recursive: true })
+        assert.isTrue(yield* activator.retain([old, unknown]), "what is not there cannot be held")
         yield* host.nix(
           "nix-env",
           "--profile",
@@ -236,6 +245,16 @@ describe.skipIf(noNix !== undefined)("the garbage collector", () => {
 })
 
 describe.skipIf(noNix !== undefined)("the profile", () => {
+  onHost("has a lock for its owner only: whoever may read it may hold it", ({ host }) =>
+    Effect.gen(function*() {
+      const closure = yield* publishToy("a", "good")
+      const activator = yield* Activator
+      yield* activator.realise(closure)
+      assert.strictEqual((yield* activator.setProfile(closure))._tag, "Ok")
+      const lock = join(host.config.nix.stateDir, "profiles/.nixfleet.lock")
+      assert.strictEqual(statSync(lock).mode & 0o077, 0)
+    }))
+
   onHost("of two agents at once: who is told Ok has a generation", ({ host }) =>
     Effect.gen(function*() {
       const closures = [yield* publishToy("a", "good"), yield* publishToy("b", "good")]
