@@ -4,9 +4,11 @@
  */
 import { HashMap, HashSet } from "effect"
 import type { Change } from "../Reducer.ts"
+import { optional } from "../Rollout/host/Model.ts"
 import type { HostSeen, LogEntry, LogRow } from "../Schema/ControlPlaneJournal.ts"
 import type { LogFields, LogLevel, LogTarget, ReasonedFields } from "../Schema/Logs.ts"
 import { splitRolloutId } from "../Schema/Primitives.ts"
+import { type Taken, takenText } from "../Schema/Wire.ts"
 import { heartbeatsOfProof, wasDeaf } from "./decide/InFlight.ts"
 import { foldRow } from "./Fold.ts"
 import { quarantineKey } from "./fold/Quarantine.ts"
@@ -17,6 +19,8 @@ import { at, hostIn, type HostVerdict, type PlannedManifest, type State, type Wa
 import type { Write } from "./Write.ts"
 
 const auditHourMs = 3_600_000
+
+const wordOf = (taken: Taken | undefined) => taken === undefined ? undefined : takenText(taken)
 
 /** Whom a row is about. */
 export interface About {
@@ -78,26 +82,28 @@ export class Draft {
     this.state = { ...this.state, parked: HashMap.remove(this.state.parked, host) }
   }
 
-  /** A host that polls has no dispatch in hand. */
-  polls(host: string): void {
-    const { heartbeatsSincePoll } = this.state
-    if (HashMap.has(heartbeatsSincePoll, host)) return
-    this.state = { ...this.state, heartbeatsSincePoll: HashMap.set(heartbeatsSincePoll, host, 0) }
+  /** `taken`: what the host said that it took last. Whether that is news. */
+  polls(host: string, taken: Taken | undefined): boolean {
+    const { polled } = this.state
+    const known = at(polled, host)
+    if (known !== undefined && wordOf(known.taken) === wordOf(taken)) return false
+    const news = { heartbeats: 0, ...optional("taken", taken) }
+    this.state = { ...this.state, polled: HashMap.set(polled, host, news) }
+    return true
   }
 
   /** What it did before says nothing about the dispatch that leaves now. */
   offers(host: string): void {
-    const { heartbeatsSincePoll } = this.state
-    if (!HashMap.has(heartbeatsSincePoll, host)) return
-    this.state = { ...this.state, heartbeatsSincePoll: HashMap.remove(heartbeatsSincePoll, host) }
+    const { polled } = this.state
+    if (HashMap.has(polled, host)) this.state = { ...this.state, polled: HashMap.remove(polled, host) }
   }
 
   /** One more heartbeat; two are enough. */
   beats(host: string): void {
-    const { heartbeatsSincePoll } = this.state
-    const count = at(heartbeatsSincePoll, host)
-    if (count === undefined || count >= heartbeatsOfProof) return
-    this.state = { ...this.state, heartbeatsSincePoll: HashMap.set(heartbeatsSincePoll, host, count + 1) }
+    const { polled } = this.state
+    const known = at(polled, host)
+    if (known === undefined || known.heartbeats >= heartbeatsOfProof) return
+    this.state = { ...this.state, polled: HashMap.set(polled, host, { ...known, heartbeats: known.heartbeats + 1 }) }
   }
 
   /** Why a host waits, or that it no longer does. Not durable: the log has each change. */
@@ -108,27 +114,25 @@ export class Draft {
     } else if (HashMap.has(verdicts, host)) this.state = { ...this.state, verdicts: HashMap.remove(verdicts, host) }
   }
 
-  /** Whom `waiting` may forget: hosts to which nothing of the channel is left. `judged`: verdicts that were just given. */
-  forgetIdle(channel: string, judged: ReadonlyMap<string, HostVerdict>): void {
-    const hosts = at(this.state.waiting, channel)
-    if (hosts === undefined) return
+  /** `waiting` forgets those of the hosts to which nothing of the channel is left. */
+  forgetIdle(channel: string, hosts: ReadonlyArray<string>): void {
     const { queue, verdicts, waiting } = this.state
     const isOfChannel = (of: { readonly rolloutId: string } | undefined) =>
       of !== undefined && splitRolloutId(of.rolloutId).channel === channel
-    const idle = [...hosts].filter((host) =>
-      !isOfChannel(judged.get(host)) && !isOfChannel(at(queue, host)) && !isOfChannel(at(verdicts, host))
-    )
-    if (idle.length === 0) return
-    const left = idle.reduce((some, host) => HashSet.remove(some, host), hosts)
+    const idle = hosts.filter((host) => !isOfChannel(at(queue, host)) && !isOfChannel(at(verdicts, host)))
+    const known = at(waiting, channel)
+    if (idle.length === 0 || known === undefined) return
+    const left = idle.reduce((some, host) => HashSet.remove(some, host), known)
     const next = HashSet.size(left) === 0 ? HashMap.remove(waiting, channel) : HashMap.set(waiting, channel, left)
     this.state = { ...this.state, waiting: next }
   }
 
   /** How often this event was now sent back for those before it. */
   askedAgain(rolloutId: string, host: string, seq: number): number {
-    const known = at(this.state.gaps, host)
-    const times = known?.rolloutId === rolloutId && known.seq === seq ? known.times + 1 : 1
-    this.state = { ...this.state, gaps: HashMap.set(this.state.gaps, host, { rolloutId, seq, times }) }
+    const lane = `${rolloutId} ${host}`
+    const known = at(this.state.gaps, lane)
+    const times = known?.seq === seq ? known.times + 1 : 1
+    this.state = { ...this.state, gaps: HashMap.set(this.state.gaps, lane, { seq, times }) }
     return times
   }
 

@@ -12,10 +12,9 @@ import { soakDue } from "../Rollout/host/Evidence.ts"
 import { budgetGate } from "../Rollout/Planner.ts"
 import type { SoakingRecord } from "../Schema/HostRecord.ts"
 import { lastMillis, type Millis } from "../Schema/Primitives.ts"
-import { allCapabilities, type HostStateName, type RolloutDigest } from "../Schema/Wire.ts"
+import { allCapabilities, type HostStateName, type RolloutDigest, type Taken } from "../Schema/Wire.ts"
 import { decide, settle } from "./Decide.ts"
-import { heartbeatsOfProof } from "./decide/InFlight.ts"
-import { isHeard } from "./decide/Recovery.ts"
+import { isAwaited } from "./decide/Recovery.ts"
 import type { Action, Capabilities, Input, VerifiedArtifacts } from "./Input.ts"
 import { at, currentRolloutOf, hostIn, sorted, type State } from "./State.ts"
 import type { Write } from "./Write.ts"
@@ -58,12 +57,7 @@ export class ForecastRun {
     const hosts = [...new Set([...planned, ...HashMap.keys(this.state.hosts)])].toSorted()
     const awaited = hosts.filter((host) => this.#isAwaited(host))
     this.#batch(awaited.map((host) => this.#heartbeat(host)))
-    this.#batch([
-      ...hosts.map((host) => this.#poll(host)),
-      // What a poll alone does not say, these do (D17).
-      ...awaited.flatMap((host) => Array.from({ length: heartbeatsOfProof }, () => this.#heartbeat(host))),
-      { _tag: "PlanTick" }
-    ])
+    this.#batch([...hosts.map((host) => this.#poll(host)), { _tag: "PlanTick" }])
     for (const [host, { rollouts }] of sorted(this.state.hosts)) {
       for (const rolloutId of rollouts) this.#follow({ host, rolloutId })
     }
@@ -225,8 +219,18 @@ export class ForecastRun {
       waiterId: 0,
       capabilities: this.#capabilitiesOf(host),
       issuedAt: at(this.state.hosts, host)?.seen?.issuedAt ?? this.now,
-      until: Infinity
+      until: Infinity,
+      taken: this.#takenBy(host)
     }
+  }
+
+  /** By its records: what it may have taken and never told is dispatched once more. */
+  #takenBy(host: string): Taken {
+    for (const rolloutId of at(this.state.hosts, host)?.rollouts ?? []) {
+      const record = hostIn(this.state, rolloutId, host)?.record
+      if (record !== undefined && record.state !== "Pending") return { rolloutId, attempt: record.attempt }
+    }
+    return "nothing"
   }
 
   /** What was announced; a host that nobody heard yet has an agent of ours. */
@@ -238,10 +242,8 @@ export class ForecastRun {
   /** A word of this host is missing: whether it is there, whether a dispatch has reached it, or that it goes on with one (D17). */
   #isAwaited(host: string): boolean {
     const rolloutId = currentRolloutOf(this.state, host)
-    const channel = this.state.artifacts?.fleet.value.hosts[host]?.channel ?? ""
-    const manifest = this.state.manifests.get(channel)
-    if (manifest !== undefined && !isHeard(this.state, manifest.rolloutId, host)) return true
-    return rolloutId !== undefined && hostIn(this.state, rolloutId, host)?.offeredUntil !== undefined
+    return isAwaited(this.state, host) ||
+      (rolloutId !== undefined && hostIn(this.state, rolloutId, host)?.offeredUntil !== undefined)
   }
 
   #heartbeat(host: string): Input {
@@ -256,7 +258,7 @@ export class ForecastRun {
         ...(capabilities.has("journal")
           ? {
             journal_id: seen?.journalId ?? "forecast",
-            digests: seen?.digests ?? this.#digestsOf(host),
+            digests: this.#digestsOf(host),
             rejections: (seen?.rejections ?? []).map(({ rejection }) => rejection)
           }
           : {})
@@ -266,11 +268,14 @@ export class ForecastRun {
     }
   }
 
-  /** Of a host that has told events, and sent no heartbeat yet. */
+  /** As it said last, and of what it has told by events only. */
   #digestsOf(host: string): ReadonlyArray<RolloutDigest> {
-    return (at(this.state.hosts, host)?.rollouts ?? []).flatMap((rolloutId) => {
+    const { rollouts = [], seen } = at(this.state.hosts, host) ?? {}
+    const said = seen?.digests ?? []
+    const told = rollouts.flatMap((rolloutId): ReadonlyArray<RolloutDigest> => {
       const entry = hostIn(this.state, rolloutId, host)
       if (entry === undefined || entry.record.state === "Pending") return []
+      if (said.some((digest) => digest.rollout_id === rolloutId)) return []
       const { attempt, state, targetClosure } = entry.record
       return [{
         rollout_id: rolloutId,
@@ -280,6 +285,7 @@ export class ForecastRun {
         last_event_seq: entry.ledger.lastSeq
       }]
     })
+    return [...said, ...told]
   }
 }
 

@@ -16,7 +16,8 @@ import type {
   Capability,
   DispatchResponse,
   HeartbeatRequest,
-  HeartbeatResponse
+  HeartbeatResponse,
+  Taken
 } from "../Schema/Wire.ts"
 
 /** A signed artifact that verified: the value was decoded from exactly `bytes` (house rule 9). */
@@ -114,6 +115,8 @@ export interface Parked {
   readonly capabilities: Capabilities
   /** When the certificate that asks was issued: a revocation ends the poll. */
   readonly issuedAt: Millis
+  /** What the agent said that it took last; absent for one that does not say so. */
+  readonly taken?: Taken
   /** When the sweeper answers the poll with "no work": wall clock, 54–60 s from its arrival (D9). */
   readonly until: Millis
 }

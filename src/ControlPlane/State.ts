@@ -21,6 +21,7 @@ import type {
 import type { HostRecord, RolloutRecord } from "../Schema/HostRecord.ts"
 import type { Intervention } from "../Schema/Interventions.ts"
 import type { Millis } from "../Schema/Primitives.ts"
+import type { Taken } from "../Schema/Wire.ts"
 import { type Identities, noIdentities } from "./Identities.ts"
 import type { Capabilities, VerifiedArtifacts } from "./Input.ts"
 import { defaultLimits, type Limits } from "./Limits.ts"
@@ -65,7 +66,7 @@ export interface RolloutEntry {
   readonly record: RolloutRecord
   /** Frozen at opening. */
   readonly plan: RolloutPlan
-  /** By host name. Hosts that the plan lists, and no other. */
+  /** By host name. Hosts that the plan lists, and those that an earlier attempt of it listed. */
   readonly hosts: HashMap.HashMap<string, HostInRollout>
 }
 
@@ -78,7 +79,7 @@ export interface ChannelEntry {
 
 /** One host across rollouts. */
 export interface HostEntry {
-  /** Rollouts that list this host, newest manifest first. */
+  /** Rollouts that list this host, or did; by the manifest that it began each with, newest first. */
   readonly rollouts: ReadonlyArray<string>
   /** Absent until it was heard in this database. */
   readonly seen?: HostSeen
@@ -93,6 +94,14 @@ export interface Waiter {
   /** When the certificate that asked was issued. */
   readonly issuedAt: Millis
   readonly until: Millis
+}
+
+/** What a host has shown by a poll: it has no dispatch in hand any more, whoever gave it. */
+export interface Polled {
+  /** What it said that it took last; absent for an agent that does not say so. */
+  readonly taken?: Taken
+  /** Since then, counted up to two: the first may have been composed before the poll, the second knows what the host took. */
+  readonly heartbeats: number
 }
 
 /** Why a host waits (D17): named, with what ends it. `earliestAt` is set when only time is missing. */
@@ -118,7 +127,6 @@ export interface PlannedManifest {
 
 /** An event that was sent back for those before it. */
 export interface GapAnswers {
-  readonly rolloutId: string
   readonly seq: number
   readonly times: number
 }
@@ -164,12 +172,9 @@ export interface State {
    * channel's last plan. A plan asks here, so that it costs what its own channels hold and not the fleet. Not durable.
    */
   readonly waiting: HashMap.HashMap<string, HashSet.HashSet<string>>
-  /**
-   * By host that has polled since its last lease: the heartbeats since then. An agent polls again when it has no dispatch in hand
-   * any more; the second heartbeat after that was composed later, and knows what it took. Not durable.
-   */
-  readonly heartbeatsSincePoll: HashMap.HashMap<string, number>
-  /** By host: the latest gap, to bound how often it is answered. Not durable. */
+  /** By host that has polled since its last lease, or since this program started. Not durable. */
+  readonly polled: HashMap.HashMap<string, Polled>
+  /** By rollout and host, for each rollout has a lane of its own (D5): the latest gap, to bound how often it is answered. Not durable. */
   readonly gaps: HashMap.HashMap<string, GapAnswers>
   /** By host: refused events of the present hour, to bound how many are written down. Not durable. */
   readonly audits: HashMap.HashMap<string, Audits>
@@ -200,7 +205,7 @@ export function emptyState(databaseId: string, limits: Limits = defaultLimits): 
     interventions: HashMap.empty(),
     verdicts: HashMap.empty(),
     waiting: HashMap.empty(),
-    heartbeatsSincePoll: HashMap.empty(),
+    polled: HashMap.empty(),
     gaps: HashMap.empty(),
     audits: HashMap.empty(),
     missing: HashMap.empty(),
@@ -219,12 +224,8 @@ export function currentRolloutOf(state: State, host: string): string | undefined
   return at(state.hosts, host)?.rollouts[0]
 }
 
-/** Hosts of `waiting`, each once; in no order, for a pass asks for all of them and acts on few. */
-export function waitingIn(state: State, channels: ReadonlyArray<string>): ReadonlyArray<string> {
-  const hosts = new Set<string>()
-  for (const channel of channels) for (const host of at(state.waiting, channel) ?? []) hosts.add(host)
-  return [...hosts]
-}
+/** Hosts of `waiting`, in no order: a pass asks for all of them and acts on few. */
+export const waitingIn = (state: State, channel: string): ReadonlyArray<string> => [...at(state.waiting, channel) ?? []]
 
 /** What the fleet in force says about a host. Names come from the wire: only own properties count. */
 export function declaredHost(state: State, host: string): FleetHost | undefined {

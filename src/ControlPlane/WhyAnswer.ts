@@ -145,7 +145,7 @@ function silentSince(state: State, now: number, host: string): number | undefine
   if (at(state.parked, host) !== undefined) return undefined
   const heardAt = at(state.hosts, host)?.seen?.receivedAt ?? 0
   const ms = silenceOf(state, now, heardAt)
-  return ms !== undefined && ms >= quietHeartbeats * state.limits.heartbeatMs ? heardAt : undefined
+  return ms !== undefined && ms >= quietHeartbeats * state.limits.heartbeatMs ? Math.min(heardAt, now - ms) : undefined
 }
 
 function inRollout(outlook: Outlook, host: string, membership: Membership): Answer {

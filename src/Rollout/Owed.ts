@@ -106,10 +106,10 @@ export function owed(entries: ReadonlyArray<Entry>, observed: Observed, now: num
 }
 
 function dutyOf({ bookkeeping, record }: Entry, observed: Observed, now: number): ActivationDuty {
-  const { rollbackStarts } = bookkeeping
+  const { boots = 0, rollbackStarts } = bookkeeping
   switch (record.state) {
     case "Activating":
-      return forward({ record, rollbackStarts }, observed, now)
+      return forward({ record, boots }, observed, now)
     case "Failed":
       return rollback({ record, rollbackStarts }, observed, now)
     default:

@@ -35,14 +35,12 @@ export { budgetGate, disruptionBudget } from "./gates/DisruptionBudget.ts"
 export { gates, judge } from "./gates/Gates.ts"
 export { Flights, mostInFlight } from "./planner/Budgets.ts"
 export { carriedOver } from "./planner/Carry.ts"
+export { sameTopology } from "./planner/Opening.ts"
 export type {
   Blocked,
   Budget,
-  Candidate,
   ChannelView,
   FlightCount,
-  Freeze,
-  Gate,
   HeldBy,
   InFlight,
   Interventions,
@@ -50,15 +48,11 @@ export type {
   Plan,
   PlanAction,
   PlannedEdge,
-  PlannedHost,
   PlannedOrder,
-  PlannedTopology,
   PlanView,
   QuarantineView,
   Recovering,
-  RolloutView,
-  Verdict,
-  WaveReport
+  RolloutView
 } from "./planner/View.ts"
 
 /** Plans the channels of the view. Folding its actions and planning again at the same `now` gives no further action. */
@@ -67,51 +61,37 @@ export function plan(view: PlanView): Plan {
   const plans = predecessorsFirst(view.channels).map((channel) => planChannel(view, channel, standings))
   return {
     actions: plans.flatMap(({ actions }) => actions),
-    verdicts: plans.flatMap(({ verdicts }) => verdicts),
-    waves: plans.flatMap(({ waves }) => waves)
+    verdicts: plans.flatMap(({ verdicts }) => verdicts)
   }
 }
 
 /** Adds to `standings` where the channel's rollout stands: the channels after it ask. */
 function planChannel(view: PlanView, channel: ChannelView, standings: Map<string, Standing>): Plan {
   const { manifest } = channel
-  if (manifest === undefined) return closeChannel(view, channel)
+  if (manifest === undefined) return closeChannel(channel)
   const known = view.rolloutOf(manifest.rolloutId)
   const action = opening(channel, manifest, known, view)
   const opened = afterOpening(manifest, known, action, view)
-  if (opened === undefined) return { actions: only(action), verdicts: [], waves: [] }
+  if (opened === undefined) return { actions: only(action), verdicts: [] }
   const waves = hostsByWave(opened.plan)
   const promoted = promote(opened, waves, view.now)
   standings.set(channel.channel, promoted)
   // Of a complete rollout nobody waits, but for those that were held.
   if (promoted.rollout.record.state === "Terminal" && !waves.some((hosts) => hosts.some(opened.isHeld))) {
-    return { actions: [...only(action), ...promoted.moves], verdicts: [], waves: [] }
+    return { actions: [...only(action), ...promoted.moves], verdicts: [] }
   }
   const dispatched = dispatch(view, channel, manifest, { ...promoted, waves, standings })
-  return {
-    actions: [...only(action), ...promoted.moves, ...dispatched.actions],
-    verdicts: dispatched.verdicts,
-    waves: isLive(promoted.rollout.record.state) ? [promoted.report] : []
-  }
+  return { actions: [...only(action), ...promoted.moves, ...dispatched.actions], verdicts: dispatched.verdicts }
 }
 
 function only(action: PlanAction | undefined): ReadonlyArray<PlanAction> {
   return action === undefined ? [] : [action]
 }
 
-/** A channel without a manifest rolls nothing out: what was queued must not go out (D15). */
-function closeChannel(view: PlanView, { channel, current }: ChannelView): Plan {
-  const rollout = current === undefined ? undefined : view.rolloutOf(current)
-  if (current === undefined || rollout === undefined) return { actions: [], verdicts: [], waves: [] }
-  const revoked = Object.keys(rollout.plan.hosts).toSorted()
-    .filter((hostname) => view.dispatchOf(hostname)?.rolloutId === current)
-    .map((hostname): PlanAction => ({
-      _tag: "Revoke",
-      hostname,
-      rolloutId: current,
-      because: `channel ${channel} has no manifest any more`
-    }))
-  return { actions: [{ _tag: "CloseChannel", channel, rolloutId: current }, ...revoked], verdicts: [], waves: [] }
+/** A channel without a manifest rolls nothing out (D15); what was queued goes with the action. */
+function closeChannel({ channel, current }: ChannelView): Plan {
+  const actions = current === undefined ? [] : [{ _tag: "CloseChannel" as const, channel, rolloutId: current }]
+  return { actions, verdicts: [] }
 }
 
 /** The rollout as it will be once `action` is folded. */
@@ -145,7 +125,8 @@ function afterOpening(
   const joined = Object.entries(manifest.plan.hosts).toSorted(([a], [b]) => a < b ? -1 : 1)[0]
   const alwaysDeclares = known?.alwaysDeclares ?? (() => true)
   const isHeld = (hostname: string) => interventions.holdOf(hostname) !== undefined
-  const view = { record: action.rollout, plan: manifest.plan, recordOf, isHeld, alwaysDeclares }
+  const isBehind = () => false
+  const view = { record: action.rollout, plan: manifest.plan, recordOf, isHeld, isBehind, alwaysDeclares }
   return joined === undefined
     ? view
     : moved(view, { kind: "HostJoined", hostname: joined[0], wave: joined[1].wave, at: now })
@@ -196,11 +177,6 @@ function failedUnder({ rollouts }: QuarantineView, { plan: planned, record }: Ro
     .filter((closure) => failed.has(closure)).toSorted()[0]
 }
 
-interface Dispatched {
-  readonly actions: ReadonlyArray<PlanAction>
-  readonly verdicts: Plan["verdicts"]
-}
-
 /** What all hosts of the channel share while they are judged. */
 interface Judging extends Standing {
   /** Hosts by wave, in the order in which they go. */
@@ -208,7 +184,7 @@ interface Judging extends Standing {
   readonly standings: ReadonlyMap<string, Standing>
 }
 
-function dispatch(view: PlanView, channel: ChannelView, manifest: ManifestView, judging: Judging): Dispatched {
+function dispatch(view: PlanView, channel: ChannelView, manifest: ManifestView, judging: Judging): Plan {
   const actions: Array<PlanAction> = []
   const verdicts: Array<{ hostname: string; rolloutId: string; verdict: Blocked }> = []
   const { rollout, waves } = judging

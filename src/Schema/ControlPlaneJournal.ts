@@ -46,7 +46,14 @@ export const DispatchRow = Schema.Struct({
   deliveries: UInt32,
   /** The delivery that is on its way. A DispatchAck settles it and removes the row. */
   lease: optional(
-    Schema.Struct({ deliveryId: Schema.String, waiterId: UInt53, leasedAt: EpochMillis, expiresAt: EpochMillis })
+    Schema.Struct({
+      deliveryId: Schema.String,
+      waiterId: UInt53,
+      leasedAt: EpochMillis,
+      expiresAt: EpochMillis,
+      /** What was `offeredUntil` before this lease, if anything was: the host may be at that still. */
+      inDoubtUntil: optional(EpochMillis)
+    })
   )
 })
 export type DispatchRow = typeof DispatchRow.Type

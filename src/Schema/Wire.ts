@@ -13,6 +13,21 @@ export const protocolHeader = "x-nixfleet-protocol"
 export const capabilitiesHeader = "x-nixfleet-capabilities"
 /** Only for the rollout that the heartbeat named (D6). */
 export const replayFromHeader = "x-nixfleet-replay-from"
+/** On every poll of an agent of ours: which dispatch it took last. Additive: without it, heartbeats after the poll tell (D6, D17). */
+export const takenHeader = "x-nixfleet-taken"
+
+/** What is in the agent's journal, and not closed, of all that it ever took. */
+export type Taken = { readonly rolloutId: string; readonly attempt: number } | "nothing"
+
+/** `<rollout id> <attempt>`, or `nothing`. */
+export const takenText = (taken: Taken): string => taken === "nothing" ? taken : `${taken.rolloutId} ${taken.attempt}`
+
+/** Of what a newer agent may say else, nothing is known. */
+export function readTaken(header: string | undefined): Taken | undefined {
+  if (header === "nothing") return header
+  const [, rolloutId, attempt] = /^(\S{1,512}) ([1-9]\d{0,8})$/.exec(header ?? "") ?? []
+  return rolloutId === undefined ? undefined : { rolloutId, attempt: Number(attempt) }
+}
 
 /**
  * - `verdicts`: understands 409, 422, 425 with a JSON verdict (D4)

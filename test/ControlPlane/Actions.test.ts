@@ -36,7 +36,8 @@ import {
   reference,
   type Release,
   soakMs,
-  start
+  start,
+  unitOf
 } from "../support/controlPlane.ts"
 
 const waves: Release = { ref: "a1", waves: [["h1"], ["h2", "h3"]] }
@@ -256,6 +257,23 @@ describe("a held host (D17)", () => {
     assert.isDefined(plane.poll("h2"), "what it has proven it has proven")
   })
 
+  it("is its rollout's when nobody else is there to try the release before the channels after it", () => {
+    const after: Release = { ref: "a1", waves: [["h1"]], after: ["edge"] }
+    const plane = new Plane()
+    plane.publish({ ...edge, ref: "e0" }, { ...after, ref: "a0" })
+    plane.hear(edge, after)
+    plane.act(hold("x1"))
+    plane.publish(edge, after)
+    assert.isUndefined(plane.poll("h1"))
+    assert.deepInclude(verdictOf(plane, "h1"), {
+      gate: "channel-edges",
+      because: "channel edge comes first: edge@e1 is in wave 1 of 1: x1 was not activated yet and is held"
+    })
+    plane.act(releaseOf("x1"))
+    converges(plane, "x1")
+    assert.isDefined(plane.poll("h1"))
+  })
+
   it("leaves the count of its budgets", () => {
     const plane = heard({ ...wide, budgets: [{ hosts: ["h1", "h2"], maxInFlight: 1 }] })
     dispatched(plane, "h1").soaks(plane)
@@ -324,6 +342,39 @@ describe("clearing a halted rollout (D7)", () => {
     assert.isUndefined(plane.poll("h1"))
     plane.act(releaseOf("h1"))
     assert.strictEqual(plane.poll("h1")?.attempt, 2)
+  })
+
+  it("in the batch in which its targets change takes up the new ones, and the hosts that are new", () => {
+    const plane = heard(wide)
+    halts(plane, "h1")
+    const closures = { h2: closureOf("ff", "h2") }
+    const repaired: Release = { ...wide, waves: [["h1", "h2", "h3"]], signedAt: plane.now, closures }
+    const [, answer] = plane.batch(
+      { _tag: "ArtifactsVerified", artifacts: unitOf(repaired) },
+      { _tag: "ActionAsked", actor: "alice", action: clear(wide) }
+    )
+    if (answer?._tag !== "Taken") return assert.fail(`answered with ${answer?._tag}`)
+    assert.deepStrictEqual(answer.taken.restarted, ["h1"])
+    assert.deepInclude(plane.poll("h1"), { attempt: 2, target_closure: closureOf("a1", "h1") })
+    assert.deepInclude(plane.poll("h2"), { attempt: 2, target_closure: closureOf("ff", "h2") })
+    assert.deepInclude(plane.poll("h3"), { attempt: 1, target_closure: closureOf("a1", "h3") })
+  })
+
+  it("in the batch in which its channel is pointed back to it leaves out nobody", () => {
+    const plane = heard(wide)
+    dispatched(plane, "h2").soaks(plane)
+    halts(plane, "h1")
+    const next: Release = { ...wide, ref: "b2", signedAt: plane.now + 1 }
+    plane.publish(next)
+    const dispatch = plane.poll("h2")
+    if (dispatch === undefined) return assert.fail("h2 was not dispatched")
+    new Agent("h2", dispatch, next.signedAt).accepts(plane)
+    plane.batch(
+      { _tag: "ArtifactsVerified", artifacts: unitOf({ ...wide, signedAt: plane.now + 2 }) },
+      { _tag: "ActionAsked", actor: "alice", action: clear(wide) }
+    )
+    assert.deepInclude(plane.poll("h1"), { rollout_id: idOf(wide), attempt: 2 })
+    assert.deepInclude(plane.poll("h2"), { rollout_id: idOf(wide), attempt: 2 })
   })
 
   it("stays paused or frozen where it was", () => {

@@ -3,8 +3,9 @@ import { assert, describe, it } from "@effect/vitest"
 import { HashMap } from "effect"
 import { defaultLimits } from "../../src/ControlPlane/Limits.ts"
 import { at } from "../../src/ControlPlane/State.ts"
+import { why } from "../../src/ControlPlane/Why.ts"
 import { soakLeftHere } from "../../src/Rollout/host/Evidence.ts"
-import { dispatched, idOf, Plane, type Release, soakMs } from "../support/controlPlane.ts"
+import { dispatched, idOf, Plane, type Release, soakMs, start } from "../support/controlPlane.ts"
 
 const year = 365 * 86_400_000
 const r1: Release = { ref: "a1", waves: [["h1"], ["h2"]] }
@@ -67,6 +68,51 @@ describe("A clock that is set back by a year", () => {
     plane.pass(soakMs)
     h1.converges(plane)
     plane.pass(-year)
+    assert.isDefined(plane.poll("h2"))
+  })
+})
+
+describe("The place of a host in its budgets, when the clock is set back by ten hours", () => {
+  const budgeted: Release = {
+    ref: "a1",
+    waves: [["h1", "h2"]],
+    budgets: [{ hosts: ["h1", "h2"], maxInFlight: 1 }]
+  }
+  const leased = () => {
+    const plane = new Plane()
+    plane.publish(budgeted)
+    plane.hear(budgeted)
+    plane.pass(0)
+    return { plane, agent: dispatched(plane, "h1") }
+  }
+  const setBack = -10 * 3_600_000
+
+  it("is free when it was silent for as long as any, by the clock as it is now", () => {
+    const { agent, plane } = leased()
+    agent.accepts(plane)
+    plane.state = { ...plane.state, listeningSince: start - year }
+    plane.now += setBack
+    assert.isUndefined(plane.poll("h2"), "before the first tick nobody can tell")
+    plane.pass(0)
+    const ticks = defaultLimits.silentMs / 30_000
+    for (let tick = 1; tick < ticks; tick++) plane.pass(30_000)
+    assert.isUndefined(plane.poll("h2"))
+    assert.strictEqual(why(plane.state, plane.now, "h1")?.since, start + setBack, "since it could be heard last")
+    plane.pass(30_000)
+    assert.isDefined(plane.poll("h2"))
+  })
+
+  it("is its own while its dispatch is not acknowledged, until it is heard", () => {
+    const { plane } = leased()
+    plane.pass(setBack)
+    assert.isUndefined(plane.poll("h2"))
+    plane.publish({ ...budgeted, ref: "b2", signedAt: start + 1, waves: [["h2"]] })
+    plane.poll("h1")
+    for (const _ of [1, 2]) {
+      assert.isUndefined(plane.poll("h2"))
+      plane.heartbeat("h1")
+      plane.pass(0)
+    }
     assert.isDefined(plane.poll("h2"))
   })
 })

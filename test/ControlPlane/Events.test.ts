@@ -1,7 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { hostIn } from "../../src/ControlPlane/State.ts"
 import type { AgentEvent } from "../../src/Schema/Wire.ts"
-import { dispatched, eventInput, idOf, Plane, probe, reference, type Release } from "../support/controlPlane.ts"
+import { dispatched, eventInput, idOf, Plane, probe, reference, type Release, start } from "../support/controlPlane.ts"
 
 const r1: Release = { ref: "a1", waves: [["h1", "h2"]] }
 const id = idOf(r1)
@@ -82,6 +82,16 @@ describe("Events (D2, D4)", () => {
     const answers = [1, 2, 3, 4].map(() => plane.post("h1", id, late)._tag)
     assert.deepStrictEqual(answers, ["Gap", "Gap", "Gap", "Applied"])
     assert.strictEqual(hostIn(plane.state, id, "h1")?.ledger.lastSeq, 9)
+  })
+
+  it("nor is one that has lost the beginnings of two rollouts, whose lanes take turns (D5)", () => {
+    const plane = ready()
+    const older = dispatched(plane, "h1").rolloutId
+    plane.publish({ ref: "b2", waves: [["h1"]], signedAt: start + 1 })
+    const newer = dispatched(plane, "h1").rolloutId
+    const late: AgentEvent = { kind: "DispatchAck", currentClosureAtDispatch: "", receivedAt: plane.now, seq: 9 }
+    const turns = [1, 2, 3, 4].map(() => [older, newer].map((rollout) => plane.post("h1", rollout, late)._tag))
+    assert.deepStrictEqual(turns, [["Gap", "Gap"], ["Gap", "Gap"], ["Gap", "Gap"], ["Applied", "Applied"]])
   })
 
   it("an event that was given up as missing and comes after all is refused and audited", () => {

@@ -1,7 +1,8 @@
 import { assert, describe, it } from "@effect/vitest"
-import { HashMap } from "effect"
+import { HashMap, Result } from "effect"
 import { type Forecast, forecast } from "../../src/ControlPlane/Forecast.ts"
 import { assumedActivationMs, expectedDurations } from "../../src/ControlPlane/ForecastDurations.ts"
+import { readSnapshot } from "../../src/ControlPlane/Snapshot.ts"
 import {
   closureOf,
   dispatched,
@@ -14,6 +15,7 @@ import {
   start,
   unitOf
 } from "../support/controlPlane.ts"
+import { published, snapshotText } from "../support/snapshots.ts"
 
 const minutes = 60_000
 const r1: Release = { ref: "a1", waves: [["h1"], ["h2", "h3"]] }
@@ -147,6 +149,19 @@ describe("a forecast from the middle of a rollout", () => {
       "Soaking",
       "Pending"
     ])
+  })
+
+  it("which have told that since their last heartbeat go on as well, also in a snapshot", () => {
+    const plane = new Plane()
+    const artifacts = published(r1)
+    plane.offer({ _tag: "ArtifactsVerified", artifacts })
+    plane.hear(r1)
+    dispatched(plane, "h1").soaks(plane)
+    plane.now += minutes
+    const snapshot = Result.getOrThrow(readSnapshot(snapshotText(plane.state, plane.now)))
+    for (const state of [plane.state, snapshot.state]) {
+      assert.strictEqual(times(forecast(state, artifacts, plane.now))[0], "h1 -1 -1 4")
+    }
   })
 
   it("takes up their places in budgets however long they soak and nobody speaks", () => {

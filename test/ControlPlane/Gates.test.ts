@@ -113,6 +113,34 @@ describe("disruption budgets (D17)", () => {
     assert.isDefined(plane.poll("h2"))
   })
 
+  it("the next poll of an agent that says what it took last ends that doubt at once", () => {
+    const plane = heard(three)
+    dispatched(plane, "h1")
+    plane.pass(90_000)
+    const waiterId = plane.park("h2")
+    assert.match(because(plane, "h2"), /h1 did not acknowledge its dispatch yet/)
+    plane.polls("h1", { rolloutId: "stable@a1", attempt: 1 })
+    plane.pass(0)
+    assert.match(
+      because(plane, "h2"),
+      /h1 did not acknowledge its dispatch yet/,
+      "it has it, and its events are to come"
+    )
+    plane.polls("h1", { rolloutId: "stable@0f", attempt: 1 })
+    assert.strictEqual(plane.answerTo(waiterId)?._tag, "Dispatch")
+  })
+
+  it("what its poll said before the next dispatch left says nothing of that one", () => {
+    const plane = heard(three)
+    plane.polls("h1", "nothing")
+    dispatched(plane, "h1")
+    plane.pass(90_000)
+    assert.isUndefined(plane.poll("h2"))
+    assert.match(because(plane, "h2"), /h1 did not acknowledge its dispatch yet/)
+    plane.polls("h1", "nothing")
+    assert.isDefined(plane.poll("h2"))
+  })
+
   it("nor does a new release free the place of such a dispatch", () => {
     const plane = heard(three)
     const agent = dispatched(plane, "h1")
@@ -137,6 +165,76 @@ describe("disruption budgets (D17)", () => {
     assert.isUndefined(plane.poll("h2"), "it says that it still activates")
     plane.heartbeat("h1", { digests: [{ ...agent.digest, state: "Failed" }] })
     assert.isDefined(plane.poll("h1"), "its place is for its next attempt")
+  })
+
+  it("a host that its release leaves out, or that goes to another channel, keeps its place while it is at it", () => {
+    for (const other of [[], ["h1"]]) {
+      const plane = heard(three)
+      plane.pass(0)
+      const agent = dispatched(plane, "h1")
+      agent.soaks(plane)
+      const left: Release = { ...three, waves: [["h2", "h3"]], signedAt: plane.now + 1 }
+      const joined: Release = { channel: "edge", ref: "a1", waves: [["e1", ...other]], signedAt: plane.now + 1 }
+      plane.publish(left, joined)
+      assert.isUndefined(plane.poll("h2"))
+      assert.match(because(plane, "h2"), /h1 is soaking \(stable@a1\)/)
+      plane.pass(soakMs)
+      agent.converges(plane)
+      assert.isDefined(plane.poll("h2"))
+    }
+  })
+
+  it("nor does an attempt that went to another closure, or whose journal is gone", () => {
+    const accepted = () => {
+      const plane = heard(three)
+      const agent = dispatched(plane, "h1")
+      agent.accepts(plane)
+      plane.now += 1000
+      return { agent, plane }
+    }
+    const elsewhere = accepted()
+    const digest = { ...elsewhere.agent.digest, target_closure: closureOf("ff", "h1") }
+    elsewhere.plane.heartbeat("h1", { digests: [digest] })
+    const forgotten = accepted()
+    forgotten.plane.heartbeat("h1", { journal_id: "another" })
+    for (const { plane } of [elsewhere, forgotten]) {
+      assert.deepInclude(plane.recordOf("stable@a1", "h1"), { state: "Pending", attempt: 2 })
+      assert.isUndefined(plane.poll("h2"))
+      assert.isDefined(plane.poll("h1"), "its place is for its next attempt")
+    }
+  })
+
+  it("a journal that is gone with what a superseded rollout began keeps no place for ever", () => {
+    const plane = heard(three)
+    plane.pass(0)
+    dispatched(plane, "h1").accepts(plane)
+    plane.publish({ ...three, ref: "b2", signedAt: plane.now + 1, waves: [["h2", "h3"], ["h1"]] })
+    plane.now += 1000
+    plane.poll("h1")
+    for (const _ of [1, 2]) {
+      assert.isUndefined(plane.poll("h2"))
+      plane.heartbeat("h1", { journal_id: "another" })
+      plane.pass(1000)
+    }
+    assert.isDefined(plane.poll("h2"))
+  })
+
+  it("a poll that was aborted leaves in doubt what was so before it", () => {
+    const aborted = (plane: Plane) => {
+      const waiterId = plane.park("h1")
+      assert.strictEqual(plane.answerTo(waiterId)?._tag, "Dispatch")
+      plane.offer({ _tag: "Unparked", host: "h1", waiterId })
+      assert.isUndefined(plane.poll("h2"))
+      assert.match(because(plane, "h2"), /h1 did not acknowledge its dispatch yet/)
+    }
+    const unacknowledged = heard(three)
+    dispatched(unacknowledged, "h1")
+    unacknowledged.pass(90_000)
+    aborted(unacknowledged)
+    const underWay = heard(three)
+    dispatched(underWay, "h1").accepts(underWay)
+    underWay.publish({ ...three, signedAt: underWay.now + 1, closures: { h1: closureOf("b2", "h1") } })
+    aborted(underWay)
   })
 
   it("a poll that was aborted before its answer frees the place at once", () => {

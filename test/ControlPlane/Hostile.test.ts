@@ -226,8 +226,8 @@ describe("A wiped database", () => {
     fresh.now = plane.now
     fresh.publish(release)
     first.reports(fresh)
-    fresh.heartbeat("h2")
-    fresh.heartbeat("h3")
+    fresh.greets("h2")
+    fresh.greets("h3")
     fresh.heartbeat("h1", { digests: [first.digest] })
     const dispatch = fresh.poll("h1")
     assert.strictEqual(dispatch?.attempt, 2)
@@ -274,6 +274,7 @@ describe("Ten thousand hosts", () => {
     const plane = new Plane()
     const hosts = Array.from({ length: 50 }, (_, index) => `n${index}`)
     plane.publish({ ref: "a1", waves: [hosts] })
+    for (const host of hosts.toReversed()) plane.polls(host)
     const plans = hosts.filter((host) => {
       const input: Input = {
         _tag: "HeartbeatReceived",
@@ -332,6 +333,22 @@ describe("A release that has grown old", () => {
     assert.strictEqual(at(plane.state.verdicts, "h1")?.gate, "stale")
     plane.publish({ ...r1, signedAt: plane.now })
     assert.isDefined(plane.poll("h1"))
+  })
+
+  it("is planned once for each host that polls, and not for each of its polls", () => {
+    const plane = new Plane()
+    plane.publish(r1)
+    plane.hear(r1)
+    plane.now += 180 * 60_000 + clockSlackMs + 1
+    const polled = () =>
+      decide(
+        plane.state,
+        { _tag: "Parked", host: "h1", waiterId: 7, capabilities: capable, issuedAt: 0, until: plane.now + 60_000 },
+        { wall: plane.now, monotonic: 0 }
+      ).state.dirty.size
+    assert.strictEqual(polled(), 1)
+    plane.poll("h1")
+    assert.strictEqual(polled(), 0)
   })
 
   it("is dispatched to the last moment of its window, and no longer than the operator's ceiling", () => {

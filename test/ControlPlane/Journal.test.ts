@@ -136,6 +136,7 @@ describe("Journal (D1, D2)", () => {
       before.heartbeat("h3")
       const after = new Plane(yield* openJournal(disk))
       after.publish(r1)
+      for (const host of ["h2", "h3"]) after.polls(host)
       const waiterId = after.park("h1")
       assert.isUndefined(after.answerTo(waiterId))
       after.heartbeat("h1")

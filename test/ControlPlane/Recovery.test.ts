@@ -105,6 +105,40 @@ describe("A wiped database (D6)", () => {
     assert.strictEqual(plane.answerTo(waiterId)?._tag, "Dispatch")
   })
 
+  it("a host that was heard and does not poll may have a dispatch of the lost database in its hands", () => {
+    const plane = new Plane()
+    plane.publish({ ref: "a1", waves: [["h1", "h2"]], budgets: [{ hosts: ["h1", "h2"], maxInFlight: 1 }] })
+    plane.heartbeat("h1")
+    const waiterId = plane.park("h2")
+    plane.heartbeat("h2")
+    assert.isUndefined(plane.answerTo(waiterId))
+    // What it took is in no heartbeat that was heard so far.
+    plane.polls("h1", { rolloutId: "stable@a1", attempt: 1 })
+    assert.isUndefined(plane.answerTo(waiterId))
+    plane.heartbeat("h1", {
+      digests: [{
+        rollout_id: "stable@a1",
+        state: "Activating",
+        target_closure: closureOf("a1", "h1"),
+        attempt: 1,
+        last_event_seq: 1
+      }]
+    })
+    assert.isUndefined(plane.answerTo(waiterId))
+    plane.post("h1", "stable@a1", { kind: "DispatchAck", currentClosureAtDispatch: "", receivedAt: plane.now, seq: 1 })
+    assert.isUndefined(plane.answerTo(waiterId))
+    assert.match(at(plane.state.verdicts, "h2")?.because ?? "", /h1 is activating/)
+  })
+
+  it("what a host took long ago is no riddle to a new database", () => {
+    const plane = new Plane()
+    plane.publish({ ref: "a1", waves: [["h1"]] })
+    const digest = { state: "Converged", target_closure: closureOf("0f", "h1"), attempt: 2, last_event_seq: 7 } as const
+    plane.heartbeat("h1", { digests: [{ rollout_id: "stable@0f", ...digest }] })
+    plane.polls("h1", { rolloutId: "stable@0f", attempt: 2 })
+    assert.isDefined(plane.poll("h1"))
+  })
+
   it("quarantine is rebuilt from digests, also of rollouts that are not known here", () => {
     const plane = new Plane()
     plane.publish(r1)
@@ -118,8 +152,8 @@ describe("A wiped database (D6)", () => {
         quarantined: true
       }]
     })
-    plane.heartbeat("h2")
-    plane.heartbeat("h3")
+    plane.greets("h2")
+    plane.greets("h3")
     assert.isUndefined(plane.poll("h1"))
     assert.strictEqual(at(plane.state.verdicts, "h1")?.gate, "quarantine")
   })

@@ -196,6 +196,23 @@ describe("Halt (D17)", () => {
     assert.includeMembers(tags, ["AppendLog", "PutHostRecord", "PutRollout", "DropDispatch"])
   })
 
+  it("a host that its release left out meanwhile halts nothing by failing", () => {
+    const plane = ready(wide)
+    const left = dispatched(plane, "h1")
+    left.accepts(plane)
+    plane.publish({ ...wide, waves: [["h2", "h3"]], signedAt: start + 1000 })
+    left.tells(plane, {
+      kind: "ActivationFailed",
+      exitCode: 1,
+      stderrTail: "",
+      failedAt: plane.now,
+      closureAtFault: false
+    })
+    assert.strictEqual(plane.recordOf(idOf(wide), "h1").state, "Failed")
+    assert.strictEqual(rolloutState(plane, wide), "Active")
+    assert.isDefined(plane.poll("h2"))
+  })
+
   it("a failure that only a digest tells halts as well", () => {
     const plane = ready(wide)
     const h1 = dispatched(plane, "h1")
@@ -304,6 +321,46 @@ describe("Attempts (D7)", () => {
     assert.isUndefined(plane.poll("h1", reference))
     assert.strictEqual(gateOf(plane, "h1"), "attempt-not-supported")
     assert.isDefined(plane.poll("h1"))
+  })
+
+  it("a host that goes to another channel is dispatched there at once, and its old channel takes nothing of that back", () => {
+    const old: Release = { channel: "x", ref: "r1", waves: [["h1", "h2"]] }
+    const other: Release = { channel: "a", ref: "r1", waves: [["a1"]] }
+    const plane = new Plane()
+    plane.publish(old, other)
+    plane.hear(old, other)
+    assert.strictEqual(at(plane.state.queue, "h1")?.rolloutId, idOf(old))
+    const left: Release = { ...old, waves: [["h2"]], signedAt: start + 1000 }
+    const joined: Release = { ...other, waves: [["a1", "h1"]], signedAt: start + 1000 }
+    plane.publish(left, joined)
+    assert.strictEqual(at(plane.state.queue, "h1")?.rolloutId, idOf(other))
+    assert.isDefined(plane.poll("h1"))
+    plane.publish({ ...left, closures: { h2: closureOf("ff", "h2") }, signedAt: start + 2000 }, joined)
+    assert.strictEqual(plane.recordOf(idOf(old), "h2").attempt, 2)
+    assert.isDefined(at(plane.state.queue, "h1")?.lease, "it is on its way still")
+  })
+
+  it("a channel that was without hosts begins anew those that come back from another one", () => {
+    const here: ReadonlyArray<Release> = [
+      { channel: "edge", ref: "c1", waves: [["h1"]] },
+      { channel: "stable", ref: "c1", waves: [["s1"]] }
+    ]
+    const there: Release = { channel: "stable", ref: "c2", waves: [["h1", "s1"]], signedAt: start + 1000 }
+    const back = here.map((release) => ({ ...release, signedAt: start + 2000 }))
+    for (const isTaken of [true, false]) {
+      const plane = new Plane()
+      plane.publish(...here)
+      plane.hear(...here)
+      dispatched(plane, "h1").soaks(plane)
+      plane.publish(there)
+      if (isTaken) {
+        const dispatch = plane.poll("h1")
+        if (dispatch === undefined) return assert.fail("h1 was not dispatched")
+        new Agent("h1", dispatch, start + 1000).accepts(plane)
+      }
+      plane.publish(...back)
+      assert.deepInclude(plane.poll("h1"), { rollout_id: "edge@c1", attempt: 2 })
+    }
   })
 
   it("a channel without a manifest dispatches nothing any more", () => {

@@ -17,7 +17,7 @@ function heldBy({ queue, verdicts }: State): ReadonlyArray<readonly [string, str
 
 function assertIndexed(state: State, after: string): void {
   for (const [host, channel] of heldBy(state)) {
-    assert.include(waitingIn(state, [channel]), host, `${after}: what waits for ${host} in ${channel} is not found`)
+    assert.include(waitingIn(state, channel), host, `${after}: what waits for ${host} in ${channel} is not found`)
   }
 }
 
@@ -79,7 +79,7 @@ describe("what waits, by channel", () => {
       const disk = new MemoryDisk("waiting")
       const plane = new Plane(yield* openJournal(disk))
       plane.publish(...releases(0))
-      for (const host of hosts) plane.heartbeat(host)
+      for (const host of hosts) plane.greets(host)
       const { initial } = yield* openJournal(disk)
       assert.isAbove(HashMap.size(initial.queue), 0)
       assertIndexed(initial, "a restart")

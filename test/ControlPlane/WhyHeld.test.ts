@@ -105,7 +105,7 @@ describe("what holds a host (D17)", () => {
       arrange: () => {
         const plane = new Plane()
         plane.publish(r1)
-        plane.heartbeat("h1")
+        plane.greets("h1")
         return plane
       },
       standing: "held",
@@ -148,6 +148,7 @@ describe("what holds a host (D17)", () => {
         plane.publish(r1)
         plane.pass(0)
         for (const host of ["h1", "h2", "h3"]) plane.heartbeat(host, {}, reference)
+        for (const host of ["h1", "h2", "h3"]) plane.polls(host)
         plane.publish({ ...r1, signedAt: start + 1, closures: { h1: closureOf("b2", "h1") } })
         plane.heartbeat("h1", {}, reference)
         return plane
@@ -222,7 +223,7 @@ describe("what holds a host (D17)", () => {
       arrange: () => {
         const plane = new Plane()
         plane.publish(r1)
-        plane.heartbeat("h1")
+        plane.greets("h1")
         return plane
       },
       host: "h3",

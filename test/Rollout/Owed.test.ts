@@ -113,6 +113,13 @@ describe("activation: every crash point is the same question (D7, D11)", () => {
     assert.strictEqual(line(duty([entry(record)], closure, state)), expected)
   })
 
+  it("a reboot is needed, and came before that was told: the target runs, and nothing is left to do (D11)", () => {
+    const booted: Entry = { record: activating(1), bookkeeping: { rollbackStarts: 0, boots: 1 } }
+    assert.strictEqual(line(duty([booted], target, exited(100))), "completed 0")
+    assert.strictEqual(line(duty([booted], prior, exited(100))), "deferred system", "into the old system")
+    assert.strictEqual(line(duty([booted], target, exited(1))), "failed 1 at fault")
+  })
+
   it("an unreadable link holds, and fails the activation in the end without condemning the closure", () => {
     const record = activating(1)
     const until = seconds(2) + settleDeadlineMs

@@ -10,7 +10,9 @@ import {
   heartbeatListLimit,
   HeartbeatRequest,
   HeartbeatResponse,
-  NotReady
+  NotReady,
+  readTaken,
+  takenText
 } from "../../src/Schema/Wire.ts"
 
 /** One JSON text per kind, exactly as a peer of the original writes it. */
@@ -213,6 +215,30 @@ describe("heartbeat", () => {
     assertSame(decodeAnswer({}), { bootstrap_rollouts: [] })
     assert.throws(() => decodeAnswer({ bootstrap_rollouts: null }))
   })
+})
+
+describe("what an agent took last", () => {
+  it("is read as it was written", () => {
+    for (const taken of ["nothing", { rolloutId: "stable@0f3c9a", attempt: 999_999_999 }] as const) {
+      assert.deepStrictEqual(readTaken(takenText(taken)), taken)
+    }
+  })
+
+  it.each([
+    undefined,
+    "",
+    "nothing ",
+    "stable@0f3c9a",
+    "stable@0f3c9a 0",
+    "stable@0f3c9a 01",
+    "stable@0f3c9a -1",
+    "stable@0f3c9a 1.5",
+    "stable@0f3c9a 1 1",
+    "stable@0f3c9a  1",
+    " 1",
+    "stable@0f3c9a 9999999999",
+    `${"a".repeat(513)} 1`
+  ])("%j says nothing", (text) => assert.isUndefined(readTaken(text)))
 })
 
 describe("dispatch and verdicts", () => {

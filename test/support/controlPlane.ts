@@ -33,7 +33,8 @@ import {
   allCapabilities,
   type Capability,
   type DispatchResponse,
-  type HeartbeatRequest
+  type HeartbeatRequest,
+  type Taken
 } from "../../src/Schema/Wire.ts"
 import { canonicalText } from "../../src/Trust/CanonicalJson.ts"
 
@@ -282,7 +283,23 @@ export class Plane {
 
   /** Every host of the releases is heard: nothing has to be recovered. */
   hear(...releases: ReadonlyArray<Release>): void {
-    for (const host of releases.flatMap(({ waves }) => waves.flat())) this.heartbeat(host)
+    for (const host of releases.flatMap(({ waves }) => waves.flat())) this.greets(host)
+  }
+
+  /** All that a new database waits for of a host (D6). */
+  greets(host: string, fields: Partial<HeartbeatRequest> = {}): void {
+    this.heartbeat(host, fields)
+    this.polls(host)
+  }
+
+  /** A poll that ends before anything is planned. */
+  polls(host: string, taken?: Taken): void {
+    const waiterId = this.#nextWaiter++
+    const told = taken === undefined ? {} : { taken }
+    this.batch(
+      { _tag: "Parked", host, waiterId, capabilities: capable, issuedAt: 0, until: this.now + 60_000, ...told },
+      { _tag: "Unparked", host, waiterId }
+    )
   }
 
   recordOf(rolloutId: string, host: string): HostRecord {

@@ -1,5 +1,6 @@
 /** A random fleet and its history: the agents step their own records, and tell them late, twice or never. */
 import { at, hostIn } from "../../src/ControlPlane/State.ts"
+import type { Taken } from "../../src/Schema/Wire.ts"
 import { Agent, capable, closureOf, Plane, type Release, soakMs } from "./controlPlane.ts"
 import { type Random, random } from "./random.ts"
 
@@ -28,7 +29,7 @@ export class RandomFleet {
       return { hosts: hosts.length === 0 ? this.hosts : hosts, maxInFlight: 1 + dice.below(2) }
     })
     this.publish()
-    for (const host of this.hosts) this.plane.heartbeat(host)
+    for (const host of this.hosts) this.plane.greets(host)
   }
 
   publish(): void {
@@ -66,7 +67,8 @@ export class RandomFleet {
       waiterId,
       capabilities: capable,
       issuedAt: 0,
-      until: plane.now + 55_000
+      until: plane.now + 55_000,
+      taken: this.#takenBy(host)
     })))
     for (const { host, waiterId } of asking) {
       const answer = plane.answerTo(waiterId)
@@ -84,6 +86,11 @@ export class RandomFleet {
     for (const { host, waiterId } of asking) {
       if (plane.answerTo(waiterId) === undefined) plane.offer({ _tag: "Unparked", host, waiterId })
     }
+  }
+
+  #takenBy(host: string): Taken {
+    const agent = this.agents.get(host)
+    return agent === undefined ? "nothing" : { rolloutId: agent.rolloutId, attempt: agent.record.attempt }
   }
 
   /** One host goes on by itself. */

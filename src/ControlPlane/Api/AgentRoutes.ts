@@ -16,7 +16,9 @@ import {
   DispatchResponse,
   HeartbeatRequest,
   HeartbeatResponse,
-  replayFromHeader
+  readTaken,
+  replayFromHeader,
+  takenHeader
 } from "../../Schema/Wire.ts"
 import { canonicalText, type Json, parseStrict, sha256Hex } from "../../Trust/CanonicalJson.ts"
 import type { Busy } from "../Inbox.ts"
@@ -83,11 +85,14 @@ export const dispatch = Effect.fnUntraced(function*(api: Api, call: Call) {
   const now = yield* Clock.currentTimeMillis
   const share = pollJitterFloor + (1 - pollJitterFloor) * (yield* Random.next)
   const { issuedAt } = call.identity
+  const taken = readTaken(call.request.headers[takenHeader])
   const until = Math.floor(now + wait * 1000 * share)
 
   const parked = Effect.suspend(() => {
     const { answer, waiterId } = api.waiters.open()
-    if (!api.inbox.offer({ _tag: "Parked", host, waiterId, capabilities: call.capabilities, issuedAt, until })) {
+    const { capabilities } = call
+    const told = taken === undefined ? {} : { taken }
+    if (!api.inbox.offer({ _tag: "Parked", host, waiterId, capabilities, issuedAt, until, ...told })) {
       api.waiters.close(waiterId)
       return Effect.fail(refuse("queue-full", "a poll", bare(503, retryLater)))
     }

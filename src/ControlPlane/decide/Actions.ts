@@ -4,6 +4,7 @@
  * out any more. What holds ends here too, when its time or its rollout is over.
  */
 import { HashMap } from "effect"
+import { sameTopology } from "../../Rollout/Planner.ts"
 import { isLive, nextAttempt } from "../../Rollout/Rollout.ts"
 import {
   type EndingAction,
@@ -18,7 +19,16 @@ import type { About, Draft } from "../Draft.ts"
 import { effectiveRecord } from "../Effective.ts"
 import { isMeantBy } from "../fold/Actions.ts"
 import type { ActionAnswer, ActionAsked } from "../Input.ts"
-import { at, currentRolloutOf, declaredHost, hostIn, type RolloutEntry, sorted, type State } from "../State.ts"
+import {
+  at,
+  currentRolloutOf,
+  declaredHost,
+  hostIn,
+  plannedHost,
+  type RolloutEntry,
+  sorted,
+  type State
+} from "../State.ts"
 
 type NotTaken = Extract<ActionAnswer, { readonly _tag: "NotTaken" }>
 
@@ -193,20 +203,25 @@ const isInForce = ({ manifests }: State, rolloutId: string): boolean =>
 const isHalted = (rollout: RolloutEntry | undefined): boolean =>
   rollout?.record.state === "Failed" || rollout?.record.state === "Reverted"
 
-/** Hosts that failed or went back, ascending. */
+/** Hosts of the release that failed or went back, ascending. */
 function failedHosts({ hosts, plan }: RolloutEntry): ReadonlyArray<string> {
   return sorted(hosts).flatMap(([host, entry]) => {
     const { closedAt, state } = effectiveRecord(entry, plan)
-    return closedAt === undefined && (state === "Failed" || state === "Reverted") ? [host] : []
+    const isOpen = closedAt === undefined && plannedHost(plan, host) !== undefined
+    return isOpen && (state === "Failed" || state === "Reverted") ? [host] : []
   })
 }
 
-/** The next attempt of the rollout, and of the hosts that failed; all others go on as they are (D7). */
+/**
+ * The next attempt of the rollout, and of the hosts that failed; all others go on as they are (D7). A release that has come into
+ * force in this very batch, with other targets or in the place of a newer one, begins it anyway, and knows for whom.
+ */
 function restart(draft: Draft, rolloutId: string): ReadonlyArray<string> {
   const rollout = at(draft.state.rollouts, rolloutId)
   const manifest = draft.state.manifests.get(splitRolloutId(rolloutId).channel)
   if (rollout === undefined || manifest === undefined) return []
-  const restarted = failedHosts(rollout)
+  const restarted = failedHosts(rollout).filter((host) => plannedHost(manifest.plan, host) !== undefined)
+  if (rollout.record.state === "Superseded" || !sameTopology(manifest.plan, rollout.plan)) return restarted
   const next = nextAttempt(rollout.record, manifest, draft.now)
   draft.record({ rolloutId }, {
     kind: "plan_action",

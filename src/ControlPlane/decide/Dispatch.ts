@@ -2,22 +2,24 @@
 import { HashMap } from "effect"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
+import type { Taken } from "../../Schema/Wire.ts"
 import type { Draft } from "../Draft.ts"
 import { isRevoked } from "../Identities.ts"
 import type { Parked, Unparked } from "../Input.ts"
 import { at, sorted } from "../State.ts"
 import { isLeftToPlanner } from "./Holds.ts"
-import { flightsOf } from "./InFlight.ts"
+import { flightsOf, inFlightOf } from "./InFlight.ts"
 import { offer } from "./Offer.ts"
+import { markArrived } from "./Recovery.ts"
 
 /** One poll a host, the newest wins: an older one is a connection that its agent has given up. */
-export function decideParked(draft: Draft, { capabilities, host, issuedAt, until, waiterId }: Parked): void {
+export function decideParked(draft: Draft, { capabilities, host, issuedAt, taken, until, waiterId }: Parked): void {
   // Let in before the revocation was decided.
   if (isRevoked(draft.state.identities, host, issuedAt)) return endRevoked(draft, host, waiterId)
   const older = at(draft.state.parked, host)
   if (older !== undefined) endPoll(draft, host, older.waiterId)
   draft.park(host, { waiterId, capabilities, issuedAt, until })
-  draft.polls(host)
+  notePoll(draft, host, taken)
   // What is queued passed every gate, and what closes one again marks the channel in the same batch: a poll changes no plan, and
   // ten thousand of them plan nothing (D20).
   const row = at(draft.state.queue, host)
@@ -26,8 +28,19 @@ export function decideParked(draft: Draft, { capabilities, host, issuedAt, until
   if (draft.state.dirty.has(channel)) return
   if (isLeftToPlanner(draft.state, row)) return
   const hold = offer(draft, row, flightsOf(draft))
+  const known = at(draft.state.verdicts, host)
   if (hold === undefined) draft.judge(host, undefined)
-  else draft.mark(channel)
+  // Told already: the next poll of each of ten thousand hosts under a stale release must plan nothing.
+  else if (known?.rolloutId !== hold.rolloutId || known.gate !== hold.gate) draft.mark(channel)
+}
+
+/** The first poll after a lease, or after a start, may end a doubt: the host's place in its budgets is free at once. */
+function notePoll(draft: Draft, host: string, taken: Taken | undefined): void {
+  const { now, state: before } = draft
+  if (!draft.polls(host, taken)) return
+  markArrived(draft, before, host)
+  const isFree = inFlightOf(before, now, host) !== undefined && inFlightOf(draft.state, now, host) === undefined
+  if (isFree) draft.markAll()
 }
 
 /** A poll that was aborted gives its place, or the lease that was never written, back (D8). */

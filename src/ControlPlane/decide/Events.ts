@@ -22,7 +22,7 @@ import {
   plannedHost,
   type RolloutEntry
 } from "../State.ts"
-import { isHeard } from "./Recovery.ts"
+import { isMissing } from "./Recovery.ts"
 
 /**
  * How often the same event is sent back for those before it. An agent that keeps its journal supplies them at once; one
@@ -73,7 +73,7 @@ export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
     return refuse(draft, input, { ...refusalOf(result.error), numbered: true, afterGap: place._tag === "Gap" })
   }
   const before = record.state
-  const wasHeard = isHeard(draft.state, rolloutId, hostname)
+  const wasMissing = isMissing(draft.state, rolloutId, hostname)
   draft.record(
     { host: hostname, rolloutId },
     {
@@ -84,7 +84,7 @@ export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
       numbered: true
     }
   )
-  told(draft, input, { from: before, to: result.record.state, wasHeard })
+  told(draft, input, { from: before, to: result.record.state, wasMissing })
   return { _tag: "Applied" }
 }
 
@@ -101,11 +101,11 @@ const moveGates: ReadonlySet<HostStateName> = new Set(["Converged", "Deferred", 
 function told(
   draft: Draft,
   input: EventReceived,
-  { from, to, wasHeard }: { readonly from: HostStateName; readonly to: HostStateName; readonly wasHeard: boolean }
+  { from, to, wasMissing }: { readonly from: HostStateName; readonly to: HostStateName; readonly wasMissing: boolean }
 ): void {
   const { hostname, rolloutId } = input.envelope
   if (from !== to && moveGates.has(to)) draft.markAll()
-  else if (!wasHeard && isHeard(draft.state, rolloutId, hostname)) {
+  else if (wasMissing && !isMissing(draft.state, rolloutId, hostname)) {
     draft.arrived(splitRolloutId(rolloutId).channel, hostname)
   }
   if (from !== to) draft.log("events", "info", "host state changed", { ...about(input), from, to })

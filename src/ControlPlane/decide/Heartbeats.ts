@@ -19,7 +19,7 @@ import { isQuarantined, quarantined, quarantineKey } from "../fold/Quarantine.ts
 import type { HeartbeatAnswer, HeartbeatReceived } from "../Input.ts"
 import { at, attemptLimit, currentRolloutOf, declaredHost, hostIn, type HostInRollout, type State } from "../State.ts"
 import { inferFromHeartbeat, snapshotsFor } from "./Inference.ts"
-import { isHeard } from "./Recovery.ts"
+import { markArrived } from "./Recovery.ts"
 
 /** A heartbeat that says nothing new is made durable this often: bounds what "last heard" loses in a restart. */
 const seenRewriteMs = 300_000
@@ -36,7 +36,7 @@ export function decideHeartbeat(
   const host = heartbeat.hostname
   const entry = at(draft.state.hosts, host)
   const known = entry?.seen
-  const wasMissing = isMissing(draft.state, host)
+  const before = draft.state
   const rejections = noteRejections(draft, heartbeat, known?.rejections ?? [])
   const seen: HostSeen = {
     host,
@@ -64,7 +64,7 @@ export function decideHeartbeat(
   const keepsJournal = capabilities.has("journal")
   const snapshots = keepsJournal ? [] : snapshotsFor(draft.state, host, known, heartbeat)
   if (!keepsJournal) inferFromHeartbeat(draft, heartbeat)
-  markRecovered(draft, host, wasMissing)
+  markArrived(draft, before, host)
   markWithdrawn(draft, host, known?.rejections ?? [], rejections)
   return answer(draft, heartbeat, keepsJournal, snapshots)
 }
@@ -99,15 +99,6 @@ function isSame(a: unknown, b: unknown): boolean {
   return a === b || (typeof a === "object" && typeof b === "object" && JSON.stringify(a) === JSON.stringify(b))
 }
 
-/**
- * The host that a recovering channel waited for (D6). Nothing else that a heartbeat says opens a gate at once: what only
- * time changes is the tick's, and ten thousand heartbeats of waiting hosts must plan nothing.
- */
-function markRecovered(draft: Draft, host: string, wasMissing: boolean): void {
-  const channel = declaredHost(draft.state, host)?.channel
-  if (channel !== undefined && wasMissing && !isMissing(draft.state, host)) draft.arrived(channel, host)
-}
-
 /** A rejection that the host no longer holds up ends its pause at once (D8). */
 function markWithdrawn(
   draft: Draft,
@@ -118,12 +109,6 @@ function markWithdrawn(
   const held = new Set(after.map(({ rejection }) => rejection.rollout_id))
   const channel = declaredHost(draft.state, host)?.channel
   if (channel !== undefined && before.some(({ rejection }) => !held.has(rejection.rollout_id))) draft.mark(channel)
-}
-
-function isMissing(state: State, host: string): boolean {
-  const channel = declaredHost(state, host)?.channel
-  const manifest = channel === undefined ? undefined : state.manifests.get(channel)
-  return manifest !== undefined && !isHeard(state, manifest.rolloutId, host)
 }
 
 /**
@@ -197,13 +182,13 @@ const journalLimit = 3
 
 /**
  * The journal that accepted this attempt is gone (reset, or lost with its disk), and the present one has never heard of it:
- * nobody will end it, so that the host owes the next attempt (D2, D7). It soaks without a switch where the target runs already
- * (D10). A heartbeat that only crossed a dispatch or an acknowledgement begins nothing: it is of the journal that tells the
- * record, or was written before the acknowledgement.
+ * nobody will end it, so that the host owes the next attempt (D2, D7), or, where a newer rollout is in force, no place in its
+ * budgets any more. It soaks without a switch where the target runs already (D10). A heartbeat that only crossed a dispatch or an
+ * acknowledgement begins nothing: it is of the journal that tells the record, or was written before the acknowledgement.
  */
 function followNewJournal(draft: Draft, heartbeat: HeartbeatRequest, known: HostSeen | undefined): void {
   const { digests, hostname, journal_id: journalId } = heartbeat
-  const rolloutId = currentRolloutOf(draft.state, hostname)
+  const rolloutId = takenLast(draft.state, hostname)
   const entry = rolloutId === undefined ? undefined : hostIn(draft.state, rolloutId, hostname)
   if (rolloutId === undefined || entry === undefined || !isUnderWay(entry.record)) return
   if (journalId === undefined || digests === undefined || heartbeat.at <= entry.record.dispatchAckedAt) return
@@ -221,8 +206,16 @@ function followNewJournal(draft: Draft, heartbeat: HeartbeatRequest, known: Host
     kind: "effect",
     payload: { effect: "AttemptFollowed", attempt: attempt + 1 }
   })
-  draft.log("heartbeat", "warn", "the host's journal does not know its rollout; it is dispatched again", about)
+  draft.log("heartbeat", "warn", "the host's journal does not know its rollout; it owes the next attempt", about)
   draft.markAll()
+}
+
+/** What the host accepted last: that has closed what is older (D10). */
+function takenLast(state: State, host: string): string | undefined {
+  return at(state.hosts, host)?.rollouts.find((rolloutId) => {
+    const taken = hostIn(state, rolloutId, host)?.record.state
+    return taken !== undefined && taken !== "Pending"
+  })
 }
 
 /** Accepted by the host, whose own word alone ends it. */

@@ -1,7 +1,8 @@
 /**
  * Which hosts take a place in their budgets (D17): those with a dispatch on its way, and those that activate or soak, whatever
- * the rollout. Also one whose dispatch was never acknowledged, until it has polled again and then sent two heartbeats that know
- * nothing of it: the answer may have arrived, and the host be verifying it still, or only the acknowledgement be lost.
+ * the rollout. Also one whose dispatch was never acknowledged: the answer may have arrived, and the host be verifying it still, or
+ * only the acknowledgement be lost. An agent of ours ends that doubt with its next poll, which says what it took last; any other by
+ * two heartbeats after a poll that know nothing of it.
  *
  * A host that an operator holds leaves the count, and one that is silent for `Limits.silentMs`. Silence is what a listener hears:
  * while this program was not running, or its clock jumped, nobody was silent.
@@ -26,7 +27,7 @@ export const flightsOf = (draft: { readonly state: State; readonly now: number }
 
 export const onItsWay = (endsAt: number) => ({ doing: "has a dispatch on its way", endsAt })
 
-function inFlightOf(state: State, now: number, hostname: string): InFlight | undefined {
+export function inFlightOf(state: State, now: number, hostname: string): InFlight | undefined {
   const host = at(state.hosts, hostname)
   if (host === undefined || isHeld(state, hostname)) return undefined
   // Newest first: whatever the host took has closed what is older (D10), and is what counts.
@@ -69,16 +70,20 @@ function doingOf(
   }
 }
 
-/** An end that is further away than a lease lasts was noted before the clock was set back: it says nothing. */
 function isInDoubt(
   { offeredUntil, record }: HostInRollout,
   seen: HostSeen | undefined,
   state: State,
   now: number
 ): boolean {
-  if (offeredUntil === undefined || offeredUntil - now > state.limits.leaseMs) return false
-  const count = at(state.heartbeatsSincePoll, record.hostname) ?? 0
-  if (seen === undefined || seen.receivedAt <= offeredUntil || count < heartbeatsOfProof) return true
+  if (offeredUntil === undefined) return false
+  const polled = at(state.polled, record.hostname)
+  if (polled === undefined) return true
+  const { heartbeats, taken } = polled
+  if (taken !== undefined && (taken === "nothing" || taken.rolloutId !== record.rolloutId)) return false
+  if (seen === undefined || heartbeats < heartbeatsOfProof) return true
+  // An end that is further away than a lease lasts was noted before the clock was set back: no time can be told by it.
+  if (seen.receivedAt <= offeredUntil && offeredUntil - now <= state.limits.leaseMs) return true
   return seen.digests.some((digest) =>
     digest.rollout_id === record.rolloutId &&
     (digest.attempt >= record.attempt || digest.state === "Activating" || digest.state === "Soaking")
@@ -86,14 +91,16 @@ function isInDoubt(
 }
 
 function isSilent(state: State, now: number, seen: HostSeen | undefined, { leasedAt, record }: HostInRollout): boolean {
-  const silence = silenceOf(state, now, Math.max(seen?.receivedAt ?? 0, leasedAt ?? record.dispatchedAt))
+  const silence = silenceOf(state, now, seen?.receivedAt ?? 0, leasedAt ?? record.dispatchedAt)
   return silence !== undefined && silence >= state.limits.silentMs
 }
 
 /** How long nothing came of a host that was heard then, ms; `undefined` while nobody listens. */
-export function silenceOf({ lastPlanAt, listeningSince }: State, now: number, heardAt: number): number | undefined {
-  if (listeningSince === undefined || lastPlanAt === undefined || now - lastPlanAt > deafMs) return undefined
-  return now - Math.max(heardAt, listeningSince)
+export function silenceOf(state: State, now: number, ...heardAt: ReadonlyArray<number>): number | undefined {
+  const { listeningSince } = state
+  if (listeningSince === undefined || wasDeaf(state, now)) return undefined
+  // What lies ahead was noted before the clock was set back, and that was before anybody listened by it.
+  return now - Math.max(listeningSince, ...heardAt.filter((time) => time - now <= deafMs))
 }
 
 /** Whether the tick at `now` comes so late that nobody could be heard since the one before. */

@@ -2,6 +2,7 @@
  * The last step of a dispatch (D8): what holds this one host is asked (`Holds.ts`), and its poll gets the lease, and with it
  * its place in its budgets (D17).
  */
+import { optional } from "../../Rollout/host/Model.ts"
 import type { FlightCount } from "../../Rollout/Planner.ts"
 import type { DispatchRow } from "../../Schema/ControlPlaneJournal.ts"
 import type { DispatchResponse } from "../../Schema/Wire.ts"
@@ -44,7 +45,13 @@ function lease(draft: Draft, row: DispatchRow, waiter: Waiter): void {
     ...row,
     soakDueAt,
     deliveries: row.deliveries + 1,
-    lease: { deliveryId, waiterId: waiter.waiterId, leasedAt: now, expiresAt: now + state.limits.leaseMs }
+    lease: {
+      deliveryId,
+      waiterId: waiter.waiterId,
+      leasedAt: now,
+      expiresAt: now + state.limits.leaseMs,
+      ...optional("inDoubtUntil", entry.offeredUntil)
+    }
   }
   draft.record({ host, rolloutId }, { kind: "plan_action", payload: { action: "LeaseDispatch", row: leased } })
   draft.unpark(host)

@@ -29,13 +29,15 @@ export function settle(draft: Draft): void {
   for (const { hostname, rolloutId, verdict } of planned.verdicts) waiting.set(hostname, verdictOf(rolloutId, verdict))
   const inScope = new Set(channels)
   const isInScope = (rolloutId: string) => inScope.has(splitRolloutId(rolloutId).channel)
+  const notJudged = channels.map((channel) => notJudgedIn(draft.state, channel, waiting))
   // Counted once more where the plan's own actions may have freed places; what is leased here takes its own at once.
   const isSettled = planned.actions.length === 0
   const flights = isSettled ? view.flights : flightsOf(draft)
-  const hosts = waitingIn(draft.state, channels)
   // What the plan holds back is not queued, or waits for a place that it would not find here either.
-  const offered = isSettled ? hosts.filter((host) => !waiting.has(host)) : hosts
-  for (const row of inOrder(draft.state, offered)) {
+  const hosts = new Set(
+    isSettled ? notJudged.flat().filter((host) => !waiting.has(host)) : [...waiting.keys(), ...notJudged.flat()]
+  )
+  for (const row of inOrder(draft.state, [...hosts])) {
     if (!isInScope(row.rolloutId)) continue
     const hold = offer(draft, row, flights)
     if (hold === undefined) waiting.delete(row.host)
@@ -47,7 +49,17 @@ export function settle(draft: Draft): void {
     if (over !== undefined && isInScope(over.rolloutId)) draft.judge(host, undefined)
   }
   tellVerdicts(draft, waiting)
-  for (const channel of channels) draft.forgetIdle(channel, waiting)
+  for (const [index, channel] of channels.entries()) draft.forgetIdle(channel, notJudged[index] ?? [])
+}
+
+/** Hosts that wait in the channel, and of which its plan says nothing: few, while a fleet rolls. In no order. */
+function notJudgedIn(
+  state: State,
+  channel: string,
+  waiting: ReadonlyMap<string, HostVerdict>
+): ReadonlyArray<string> {
+  const planned = state.manifests.get(channel)?.rolloutId
+  return waitingIn(state, channel).filter((host) => planned === undefined || waiting.get(host)?.rolloutId !== planned)
 }
 
 /** What is queued and not leased, in the order in which hosts go: by wave, then name (D17). */
@@ -125,10 +137,11 @@ function carryOut(draft: Draft, action: PlanAction): void {
 
 /** Keeps the verdicts of the planned channels, and logs those that changed (D17, W23). */
 function tellVerdicts(draft: Draft, waiting: ReadonlyMap<string, HostVerdict>): void {
-  const changed = [...waiting].filter(([host, verdict]) => {
+  const changed: Array<readonly [string, HostVerdict]> = []
+  for (const [host, verdict] of waiting) {
     const known = at(draft.state.verdicts, host)
-    return known === undefined || !isSame(known, verdict)
-  })
+    if (known === undefined || !isSame(known, verdict)) changed.push([host, verdict])
+  }
   for (const [host, verdict] of changed.toSorted(([a], [b]) => a < b ? -1 : 1)) {
     const known = at(draft.state.verdicts, host)
     draft.judge(host, verdict)

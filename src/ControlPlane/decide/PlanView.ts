@@ -10,7 +10,7 @@ import { splitRolloutId } from "../../Schema/Primitives.ts"
 import { rolloutIdOf } from "../../Trust/FleetAndManifests.ts"
 import { effectiveRecord } from "../Effective.ts"
 import { convergedRecord } from "../fold/Carried.ts"
-import { at, type State } from "../State.ts"
+import { at, currentRolloutOf, plannedHost, type State } from "../State.ts"
 import { flightsOf } from "./InFlight.ts"
 import { interventionsIn } from "./InForce.ts"
 import { channelsBefore } from "./Order.ts"
@@ -33,6 +33,7 @@ export function viewOf(state: State, now: number, channels: ReadonlyArray<string
           return entry === undefined ? undefined : effectiveRecord(entry, rollout.plan)
         },
         isHeld: (hostname) => interventions.holdOf(hostname) !== undefined,
+        isBehind: (hostname) => currentRolloutOf(state, hostname) !== rolloutId,
         alwaysDeclares: (hostname) => at(state.hosts, hostname)?.seen?.capabilities.includes("journal") ?? true
       }
     },
@@ -48,11 +49,12 @@ export function viewOf(state: State, now: number, channels: ReadonlyArray<string
   }
 }
 
-/** A row of a rollout that is not in force any more goes in this very pass: it must not keep its successor's out. */
+/** A row of a rollout that is not in force for the host any more goes in this very pass: it must not keep its successor's out. */
 function standingDispatch({ manifests, queue }: State, hostname: string): DispatchRow | undefined {
   const row = at(queue, hostname)
-  const inForce = row === undefined ? undefined : manifests.get(splitRolloutId(row.rolloutId).channel)?.rolloutId
-  return row?.rolloutId === inForce ? row : undefined
+  if (row === undefined) return undefined
+  const inForce = manifests.get(splitRolloutId(row.rolloutId).channel)
+  return inForce?.rolloutId === row.rolloutId && plannedHost(inForce.plan, hostname) !== undefined ? row : undefined
 }
 
 /** What of the fleet in force and the records a channel is planned by. */

@@ -1,6 +1,6 @@
 /** What the rows of the dispatch queue mean (D8). */
 import { HashMap } from "effect"
-import { omit } from "../../Rollout/host/Model.ts"
+import { omit, optional } from "../../Rollout/host/Model.ts"
 import type { DispatchRow, PlanAction } from "../../Schema/ControlPlaneJournal.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
 import { at, hostIn, type State, waitingIn } from "../State.ts"
@@ -25,7 +25,7 @@ export function foldDispatchAction(state: State, action: DispatchAction, touched
   }
 }
 
-export function putDispatch(state: State, row: DispatchRow, touched: Touched): State {
+function putDispatch(state: State, row: DispatchRow, touched: Touched): State {
   touched.dispatches.add(row.host)
   const { host, rolloutId } = row
   const next = { ...state, queue: HashMap.set(state.queue, host, row) }
@@ -39,13 +39,15 @@ export function dropDispatch(state: State, host: string, touched: Touched): Stat
   return { ...state, queue: HashMap.remove(state.queue, host) }
 }
 
+/** Leaves what another rollout has for the host: that is the other rollout's to take back. */
+export function dropDispatchOf(state: State, rolloutId: string, host: string, touched: Touched): State {
+  return at(state.queue, host)?.rolloutId === rolloutId ? dropDispatch(state, host, touched) : state
+}
+
 /** Deletes what a rollout that is no longer live has not yet delivered (D8). Costs the hosts of its channel. */
 export function dropDispatchesOf(state: State, rolloutId: string, touched: Touched): State {
-  let next = state
-  for (const host of waitingIn(state, [splitRolloutId(rolloutId).channel]).toSorted()) {
-    if (at(state.queue, host)?.rolloutId === rolloutId) next = dropDispatch(next, host, touched)
-  }
-  return next
+  return waitingIn(state, splitRolloutId(rolloutId).channel).toSorted()
+    .reduce((next, host) => dropDispatchOf(next, rolloutId, host, touched), state)
 }
 
 /** The first lease of an attempt fixes when it was dispatched and when its soak is due (D8); each says until when it lasts. */
@@ -61,7 +63,10 @@ function leased(state: State, row: DispatchRow, touched: Touched): State {
   return putHost(counted, row.rolloutId, row.host, offered, touched)
 }
 
-/** A poll that was aborted never got its answer: the host cannot know of it, and takes no place in its budgets (D17). */
+/**
+ * A poll that was aborted never got its answer: the host cannot know of this lease, and takes no place in its budgets by it. What
+ * was in doubt before it still is (D17).
+ */
 function released(
   state: State,
   { because, deliveryId, host }: Extract<DispatchAction, { action: "ReleaseLease" }>,
@@ -73,5 +78,11 @@ function released(
   const entry = hostIn(state, row.rolloutId, host)
   return because === "expired" || entry === undefined
     ? next
-    : putHost(next, row.rolloutId, host, omit(entry, ["offeredUntil"]), touched)
+    : putHost(
+      next,
+      row.rolloutId,
+      host,
+      { ...omit(entry, ["offeredUntil"]), ...optional("offeredUntil", row.lease.inDoubtUntil) },
+      touched
+    )
 }

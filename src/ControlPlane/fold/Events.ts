@@ -7,7 +7,7 @@ import type { LogEntry, LogRow, RolloutPlan } from "../../Schema/ControlPlaneJou
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import type { AgentEvent } from "../../Schema/Wire.ts"
 import { at, hostIn, type HostInRollout, type Ledger, ledgerWindow, type State } from "../State.ts"
-import { dropDispatch } from "./Dispatches.ts"
+import { dropDispatchOf } from "./Dispatches.ts"
 import { soakMsOf, stepRemote } from "./Policy.ts"
 import { quarantine, quarantined } from "./Quarantine.ts"
 import { putHost, withoutOverlay } from "./Records.ts"
@@ -77,7 +77,7 @@ function acknowledged(
 /** The host took this rollout: its delivery is settled (D8) and its older records are closed, as the agent does (D10). */
 function settle(state: State, taken: HostInRollout, receivedAt: number, touched: Touched): State {
   const { hostname, rolloutId, signedAt } = taken.record
-  let next = at(state.queue, hostname)?.rolloutId === rolloutId ? dropDispatch(state, hostname, touched) : state
+  let next = dropDispatchOf(state, rolloutId, hostname, touched)
   for (const id of at(state.hosts, hostname)?.rollouts ?? []) {
     const other = hostIn(next, id, hostname)
     if (other === undefined || id === rolloutId || other.record.signedAt > signedAt) continue

@@ -1,12 +1,12 @@
 /** What follows from heartbeats for records and quarantine: facts that consume no sequence number (D2, D4, D6, D8). */
-import { HashMap } from "effect"
 import { learn } from "../../Rollout/Host.ts"
+import { optional } from "../../Rollout/host/Model.ts"
 import type { Effect, LogRow, Overlay } from "../../Schema/ControlPlaneJournal.ts"
-import { at, hostIn, type HostInRollout, type State } from "../State.ts"
-import { dropDispatch } from "./Dispatches.ts"
+import { at, hostIn, type HostInRollout, plannedHost, type State } from "../State.ts"
+import { dropDispatchOf } from "./Dispatches.ts"
 import { quarantine } from "./Quarantine.ts"
 import { putHost, withoutOverlay } from "./Records.ts"
-import { hostChanged, pending } from "./Rollouts.ts"
+import { begunAnew, hostChanged, pending } from "./Rollouts.ts"
 import { type Touched, UnfoldableRow } from "./Touched.ts"
 
 export function foldEffect(state: State, row: LogRow, payload: Effect, touched: Touched): State {
@@ -37,15 +37,20 @@ function overlaid(state: State, row: LogRow, overlay: Overlay, touched: Touched)
   return failed && before !== undefined ? hostChanged(next, row, { from: before, to: overlay.state }, touched) : next
 }
 
-/** What was queued for the attempt before is not this one's; a record that was closed stays closed. */
+/**
+ * What was queued for the attempt before is not this one's; its place among the host's rollouts is. A record that was closed stays
+ * so, and of a host that was left out none begins.
+ */
 function attemptFollowed(state: State, row: LogRow, attempt: number, touched: Touched): State {
   const { host = "", rolloutId = "" } = row
   const rollout = at(state.rollouts, rolloutId)
   if (rollout === undefined) throw new UnfoldableRow(row, "no record was opened before it")
-  const next = at(state.queue, host)?.rolloutId === rolloutId ? dropDispatch(state, host, touched) : state
-  return onHost(next, row, touched, ({ ledger, record }) => {
-    const fresh = pending(rollout.record, rollout.plan, host, attempt, row.now, record.lastEventSeq)
-    return { ledger, record: record.closedAt === undefined ? fresh : { ...fresh, closedAt: record.closedAt } }
+  const next = dropDispatchOf(state, rolloutId, host, touched)
+  return onHost(next, row, touched, (entry) => {
+    const { lastEventSeq, signedAt } = entry.record
+    const fresh = pending(rollout.record, rollout.plan, host, attempt, row.now, lastEventSeq)
+    const closedAt = entry.record.closedAt ?? (plannedHost(rollout.plan, host) === undefined ? row.now : undefined)
+    return begunAnew(entry, { ...fresh, signedAt, ...optional("closedAt", closedAt) }, row.now)
   })
 }
 
@@ -63,8 +68,6 @@ function onHost(
 
 /** A dispatch that the host said it cannot take is not on its way any more; the back-off itself is in what was last heard. */
 function rejected(state: State, row: LogRow, touched: Touched): State {
-  const { host = "", rolloutId } = row
-  return at(state.queue, host)?.rolloutId === rolloutId && HashMap.has(state.queue, host)
-    ? dropDispatch(state, host, touched)
-    : state
+  const { host = "", rolloutId = "" } = row
+  return dropDispatchOf(state, rolloutId, host, touched)
 }

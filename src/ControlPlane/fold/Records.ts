@@ -3,7 +3,7 @@ import { HashMap, HashSet } from "effect"
 import { omit } from "../../Rollout/host/Model.ts"
 import type { RolloutRecord } from "../../Schema/HostRecord.ts"
 import { splitRolloutId } from "../../Schema/Primitives.ts"
-import { at, type HostInRollout, type RolloutEntry, type State } from "../State.ts"
+import { at, hostIn, type HostInRollout, type RolloutEntry, type State } from "../State.ts"
 import type { Touched } from "./Touched.ts"
 
 export function putHost(state: State, rolloutId: string, host: string, entry: HostInRollout, touched: Touched): State {
@@ -37,23 +37,16 @@ export function putRolloutRecord(state: State, record: RolloutRecord, touched: T
   return putRollout(state, record.rolloutId, { ...rollout, record })
 }
 
-/** Takes a rollout that no longer lists the host out of the host's index: the newest that lists it is the one to follow. */
-export function leftOut(state: State, rolloutId: string, host: string): State {
-  const entry = at(state.hosts, host)
-  if (entry === undefined) return state
-  const rollouts = entry.rollouts.filter((id) => id !== rolloutId)
-  return { ...state, hosts: HashMap.set(state.hosts, host, { ...entry, rollouts }) }
-}
-
-/** Puts a rollout into its hosts' indexes, newest manifest first (D10). */
+/** Puts a rollout into its hosts' indexes, by the manifest that each began it with, newest first (D10). */
 export function indexHosts(state: State, rolloutId: string, hosts: Iterable<string>): State {
-  const signedAt = (id: string) => at(state.rollouts, id)?.record.signedAt ?? 0
+  const signedAt = (id: string, host: string) =>
+    (hostIn(state, id, host) ?? at(state.rollouts, id))?.record.signedAt ?? 0
   const index = HashMap.mutate(state.hosts, (draft) => {
     for (const host of hosts) {
       const entry = at(draft, host) ?? { rollouts: [] }
       const others = entry.rollouts.filter((id) => id !== rolloutId)
       // The later opened wins between equal times: it is put in front and the sort is stable.
-      const rollouts = [rolloutId, ...others].toSorted((a, b) => signedAt(b) - signedAt(a))
+      const rollouts = [rolloutId, ...others].toSorted((a, b) => signedAt(b, host) - signedAt(a, host))
       HashMap.set(draft, host, { ...entry, rollouts })
     }
   })

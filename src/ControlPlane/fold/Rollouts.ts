@@ -1,6 +1,6 @@
 /** What opens, moves and ends a rollout (protocol.md §5), with what follows for its hosts, the queue and its predecessors. */
 import { HashMap } from "effect"
-import { learn, newPending } from "../../Rollout/Host.ts"
+import { newPending } from "../../Rollout/Host.ts"
 import { omit } from "../../Rollout/host/Model.ts"
 import { carriedOver } from "../../Rollout/Planner.ts"
 import { isLive, type RolloutEvent, step } from "../../Rollout/Rollout.ts"
@@ -9,9 +9,9 @@ import type { ConvergedRecord, HostRecord, PendingRecord, RolloutRecord } from "
 import type { HostStateName } from "../../Schema/Wire.ts"
 import { at, type ChannelEntry, type HostInRollout, plannedHost, type RolloutEntry, type State } from "../State.ts"
 import { convergedRecord } from "./Carried.ts"
-import { dropDispatch, dropDispatchesOf } from "./Dispatches.ts"
+import { dropDispatch, dropDispatchesOf, dropDispatchOf } from "./Dispatches.ts"
 import { soakMsOf } from "./Policy.ts"
-import { indexHosts, leftOut, putRollout, putRolloutRecord } from "./Records.ts"
+import { indexHosts, putRollout, putRolloutRecord } from "./Records.ts"
 import { type Touched, UnfoldableRow } from "./Touched.ts"
 
 type RolloutAction = Exclude<
@@ -73,7 +73,7 @@ export function foldHappening(state: State, row: LogRow, happening: RolloutHappe
   }
 }
 
-/** A host of the rollout changed its state. */
+/** A host of the rollout changed its state; what becomes of one that the release left out concerns its rollout no more. */
 export function hostChanged(
   state: State,
   row: LogRow,
@@ -81,7 +81,10 @@ export function hostChanged(
   touched: Touched
 ): State {
   const { host = "", rolloutId = "" } = row
-  return moved(state, rolloutId, { kind: "HostStateChanged", hostname: host, ...change, at: row.now }, touched)
+  const rollout = at(state.rollouts, rolloutId)
+  return rollout === undefined || plannedHost(rollout.plan, host) === undefined
+    ? state
+    : moved(state, rolloutId, { kind: "HostStateChanged", hostname: host, ...change, at: row.now }, touched)
 }
 
 /**
@@ -115,7 +118,10 @@ function opened(
   return superseded(joined(next, record, plan, names, now, touched), record, now, touched)
 }
 
-/** The same id once more (D7): hosts in `restarted` begin a new attempt, all others go on; hosts left out are closed. */
+/**
+ * The same id once more (D7): hosts in `restarted` begin a new attempt, all others go on. Hosts left out lose what was queued for
+ * them, and no more: what they are at nobody can call back, and it keeps their places in budgets (D17).
+ */
 function reopened(
   state: State,
   record: RolloutRecord,
@@ -129,11 +135,8 @@ function reopened(
   const names = Object.keys(plan.hosts).toSorted()
   let next = state
   const hosts = HashMap.mutate(previous.hosts, (draft) => {
-    for (const [host, entry] of HashMap.entries(previous.hosts)) {
-      if (plannedHost(plan, host) !== undefined) continue
-      HashMap.set(draft, host, { ...entry, record: learn(entry.record, { kind: "Closed", at: now }) })
-      touched.record(record.rolloutId, host)
-      next = leftOut(dropDispatch(next, host, touched), record.rolloutId, host)
+    for (const host of HashMap.keys(previous.hosts)) {
+      if (plannedHost(plan, host) === undefined) next = dropDispatchOf(next, record.rolloutId, host, touched)
     }
     for (const host of names) {
       const entry = at(previous.hosts, host)
@@ -156,7 +159,11 @@ function begun(state: State, carried: ReadonlySet<string>, fresh: PendingRecord)
 }
 
 /** What the host did under the attempt before is not over by our saying so: it keeps its place until it is heard (D17). */
-function begunAnew({ ledger, offeredUntil, record }: HostInRollout, fresh: HostRecord, now: number): HostInRollout {
+export function begunAnew(
+  { ledger, offeredUntil, record }: HostInRollout,
+  fresh: HostRecord,
+  now: number
+): HostInRollout {
   const isUnderWay = (record.state === "Activating" || record.state === "Soaking") && record.closedAt === undefined
   const until = isUnderWay ? now : offeredUntil
   return { record: fresh, ledger, ...(until === undefined ? {} : { offeredUntil: until }) }

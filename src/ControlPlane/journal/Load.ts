@@ -52,14 +52,15 @@ export function load(sql: Reads, databaseId: string, limits: Limits): State {
   return withIndexes(base)
 }
 
-/** Adds what can be told from the rest: which rollouts list a host, and who waits in a channel. */
+/** Adds what can be told from the rest: which rollouts list a host, or did, and who waits in a channel. */
 export function withIndexes(base: State): State {
   return [...HashMap.entries(base.rollouts)]
     .toSorted(([, a], [, b]) =>
       a.record.openedAt - b.record.openedAt || (a.record.rolloutId < b.record.rolloutId ? -1 : 1)
     )
     .reduce(
-      (state, [id, { plan }]) => indexHosts(state, id, Object.keys(plan.hosts)),
+      (state, [id, { hosts, plan }]) =>
+        indexHosts(state, id, new Set([...Object.keys(plan.hosts), ...HashMap.keys(hosts)])),
       [...HashMap.values(base.queue)].reduce((state, { host, rolloutId }) => waits(state, rolloutId, host), base)
     )
 }

@@ -5,11 +5,12 @@
  * - after it, before the switch ran, or power lost while it ran: `Lost`; one re-run, then ActivationFailed
  * - while the switch runs (it is detached): `Running`; wait
  * - after it ended, before its result was journaled: `Exited`; judged from its exit code AND the link
+ * - the same, and the host was booted meanwhile: where only a reboot was missing, the activation is complete
  * - after the result was journaled: the record has left Activating
  */
 import type { ActivatingRecord } from "../../Schema/HostRecord.ts"
 import { degradedExitCode, maySoak } from "../host/Evidence.ts"
-import type { ActivationDuty, Current, Observed, SwitchId, SwitchState } from "./Model.ts"
+import type { ActivationDuty, Observed, SwitchId, SwitchState } from "./Model.ts"
 import { exitCodes, fetchDeadlineMs, hold, maxSwitchStarts, settle, settleDeadlineMs, stateOf } from "./Model.ts"
 
 /** Exit code of a switch that changed nothing live and needs a reboot. */
@@ -19,7 +20,14 @@ export function forwardSwitch(record: ActivatingRecord, run: number): SwitchId {
   return { rolloutId: record.rolloutId, attempt: record.attempt, purpose: "forward", run }
 }
 
-export function forward({ record }: Current<ActivatingRecord>, observed: Observed, now: number): ActivationDuty {
+/** The record that may act, and the boots of its host since a switch of it began. */
+interface Activation {
+  readonly record: ActivatingRecord
+  readonly boots: number
+}
+
+export function forward(current: Activation, observed: Observed, now: number): ActivationDuty {
+  const { record } = current
   if (record.activationStarts === 0) {
     return observed.running === record.targetClosure ? completed(record, 0, now) : start(record)
   }
@@ -30,7 +38,7 @@ export function forward({ record }: Current<ActivatingRecord>, observed: Observe
     case "Running":
       return { _tag: "AwaitSwitch", id }
     case "Exited":
-      return judge(record, state, observed.running, now)
+      return judge(current, state, observed.running, now)
     case "TimedOut":
       return failed(record, exitCodes.timedOut, `the switch ran out of time\n${state.stderrTail}`, true, now)
     case "Killed":
@@ -59,9 +67,15 @@ function start(record: ActivatingRecord): ActivationDuty {
 
 type Exited = Extract<SwitchState, { _tag: "Exited" }>
 
-function judge(record: ActivatingRecord, exited: Exited, running: string | undefined, now: number): ActivationDuty {
+function judge(
+  { boots, record }: Activation,
+  exited: Exited,
+  running: string | undefined,
+  now: number
+): ActivationDuty {
   const { code, stderrTail } = exited
   if (code === rebootExitCode && running !== record.targetClosure) return deferred(record, now)
+  if (code === rebootExitCode && boots > 0) return completed(record, 0, now)
   if (code !== 0 && code !== degradedExitCode) return failed(record, code, stderrTail, true, now)
   if (running === undefined) return unreadable(record, now)
   if (running === record.targetClosure) {

@@ -6,7 +6,7 @@ import type { ChannelView, ManifestView, PlanAction, PlannedTopology, PlanView, 
 
 /**
  * The action that brings the rollout up to the manifest; `undefined` when it is. A channel that was without a manifest gets
- * the rollout it left off with as its current one again.
+ * the rollout it left off with as its current one again; hosts that were on another channel meanwhile begin it anew (D7).
  */
 export function opening(
   { channel, current }: Pick<ChannelView, "channel" | "current">,
@@ -23,10 +23,13 @@ export function opening(
   // A pruned rollout is a tombstone: its manifest, still in force, was rolled out long ago (P-19).
   if (record.state === "Pruned") return undefined
   if (record.state === "Superseded") return reopen(record, manifest, Object.keys(manifest.plan.hosts), view)
+  const names = Object.keys(manifest.plan.hosts)
+  const behind = new Set(current === rolloutId ? [] : names.filter(known.isBehind))
   if (!sameTopology(manifest.plan, known.plan)) {
-    const restarted = Object.keys(manifest.plan.hosts).filter((hostname) => mustRestart(manifest, known, hostname))
+    const restarted = names.filter((hostname) => behind.has(hostname) || mustRestart(manifest, known, hostname))
     return reopen(record, manifest, restarted, view)
   }
+  if (behind.size > 0) return reopen(record, manifest, [...behind], view)
   if (record.state === "Terminal" && Object.keys(known.plan.hosts).some((hostname) => isLeftBehind(known, hostname))) {
     return reopen(record, manifest, [], view)
   }
@@ -58,10 +61,11 @@ function carried(
   return hosts.filter((host) => convergedOn(host, plan.hosts[host]?.targetClosure ?? "") !== undefined).toSorted()
 }
 
-/** Hosts whose closure stays the same and that are well, or under way, go on; the rest begins anew. */
+/** Hosts whose closure stays the same and that are well, or under way, go on; the rest begins anew, and who was left out before. */
 function mustRestart(manifest: ManifestView, known: RolloutView, hostname: string): boolean {
   const record = known.recordOf(hostname)
-  return record === undefined || record.targetClosure !== manifest.plan.hosts[hostname]?.targetClosure || ended(record)
+  return record === undefined || !Object.hasOwn(known.plan.hosts, hostname) ||
+    record.targetClosure !== manifest.plan.hosts[hostname]?.targetClosure || ended(record)
 }
 
 /** Complete without this host, because it was held then: now it has its turn (D17). */
@@ -74,7 +78,8 @@ function ended(record: HostRecord): boolean {
   return record.closedAt !== undefined || record.state === "Failed" || record.state === "Reverted"
 }
 
-function sameTopology(a: PlannedTopology, b: PlannedTopology): boolean {
+/** Whether both name the same hosts, in the same waves, and the same closures for them. */
+export function sameTopology(a: PlannedTopology, b: PlannedTopology): boolean {
   // Until the release is signed again it is the very one that opened the rollout.
   if (a === b) return true
   const names = Object.keys(a.hosts)

@@ -82,6 +82,8 @@ export interface RolloutView {
   readonly recordOf: (hostname: string) => HostRecord | undefined
   /** An operator holds the host: its wave does not wait for it (D17). */
   readonly isHeld: (hostname: string) => boolean
+  /** A newer manifest has listed the host since it began here: nothing of this one is dispatched to it (D10). */
+  readonly isBehind: (hostname: string) => boolean
   /**
    * Whether the host's agent always says which probes it declares, none included (capability `journal`). One of the original
    * says it only when it has a declaration, so that its silence is no missing evidence (D12). True when nothing was heard.
@@ -170,7 +172,7 @@ export interface PlanView {
   readonly convergedOn: (hostname: string, closure: string) => ConvergedRecord | undefined
 }
 
-export interface StandingDispatch {
+interface StandingDispatch {
   readonly rolloutId: string
   readonly attempt: number
   /** Present while it is on its way. */
@@ -268,7 +270,7 @@ export type PlanAction =
     readonly manifestHash: string
     readonly signedAt: number
   }
-  /** The channel's last rollout has no manifest in force any more. */
+  /** The channel's last rollout has no manifest in force any more: what it has queued must not go out. */
   | { readonly _tag: "CloseChannel"; readonly channel: string; readonly rolloutId: string }
   | {
     readonly _tag: "Move"
@@ -292,6 +294,4 @@ export interface Plan {
    * done has none. One that only a budget holds is queued all the same: its place is taken at the lease (D17).
    */
   readonly verdicts: ReadonlyArray<{ readonly hostname: string; readonly rolloutId: string; readonly verdict: Blocked }>
-  /** The current wave of each live rollout that was planned. */
-  readonly waves: ReadonlyArray<WaveReport>
 }

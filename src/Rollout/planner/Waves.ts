@@ -1,7 +1,8 @@
 /**
  * When a wave is complete (D11, D12, D15): every host of it has converged, is proven, and its soak is over by the control
  * plane's own clock. Deferred satisfies nothing. A wave that declares no host is complete. A host that an operator holds is
- * none of its wave's (D17), unless nobody else is left there to try the release before the waves after it (house rule 8).
+ * none of its wave's (D17), unless nobody else is left to try the release before the waves, or the channels, after it (house
+ * rule 8).
  */
 import type { HostRecord } from "../../Schema/HostRecord.ts"
 import { provenUndeclared, soakDue, soakLeftHere } from "../host/Evidence.ts"
@@ -90,7 +91,8 @@ export function reportWave(
   const wave = rollout.record.currentWave
   const all = waves[wave] ?? []
   const free = all.filter((hostname) => !rollout.isHeld(hostname))
-  const names = free.length > 0 || wave + 1 === waves.length ? free : all
+  const isTried = wave + 1 === waves.length && waves.slice(0, wave).some((hosts) => hosts.length > 0)
+  const names = free.length > 0 || isTried ? free : all
   const proofs = names.map((hostname) => ({ hostname, proof: proofIn(rollout, hostname, now) }))
   const open = proofs.filter(({ proof }) => proof._tag !== "Proven")
   const times = open.flatMap(({ proof }) => earliestOf(proof))

@@ -14,13 +14,13 @@ import { Inbox } from "../../Agent/Inbox.ts"
 import { refusal } from "../../Agent/Judge.ts"
 import { Link } from "../../Agent/Link.ts"
 import { Settings } from "../../Agent/Settings.ts"
-import { AgentState } from "../../Agent/State.ts"
+import { AgentState, currentEntry } from "../../Agent/State.ts"
 import { Activator } from "../../Layers/Host/Activator.ts"
 import { logOf } from "../../Layers/Logging.ts"
 import type { ExchangeResponse } from "../../Layers/Net/Exchange.ts"
 import { millis } from "../../Schema/AgentConfig.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
-import { DispatchResponse } from "../../Schema/Wire.ts"
+import { DispatchResponse, takenHeader, takenText } from "../../Schema/Wire.ts"
 import { retryAfterMs } from "../Backoff.ts"
 import { leastPauseMs, makePacer, monotonicMs, type Pacer, wallMs } from "../Pacer.ts"
 
@@ -46,8 +46,13 @@ type Poll =
 const poll = Effect.fnUntraced(function*() {
   const settings = yield* Settings
   const link = yield* Link
+  const taken = currentEntry((yield* AgentState).current())?.record ?? "nothing"
   const sent = yield* Effect.result(link.send(
-    { method: "GET", path: `/v1/agent/dispatch?wait=${settings.pollWaitSecs}` },
+    {
+      method: "GET",
+      path: `/v1/agent/dispatch?wait=${settings.pollWaitSecs}`,
+      headers: { [takenHeader]: takenText(taken) }
+    },
     { timeoutMs: millis(settings.pollTimeoutSecs), maxBodyBytes: settings.maxAnswerBytes, lane: "poll" }
   ))
   if (Result.isFailure(sent)) {

@@ -3,7 +3,7 @@ import { Effect, Fiber, Schema } from "effect"
 import { TestClock } from "effect/testing"
 import { heartbeatBody } from "../../../src/ControlPlane/Api/AgentRoutes.ts"
 import type { EventAnswer, PollAnswer } from "../../../src/ControlPlane/Input.ts"
-import { type Capability, HeartbeatResponse } from "../../../src/Schema/Wire.ts"
+import { type Capability, HeartbeatResponse, takenHeader } from "../../../src/Schema/Wire.ts"
 import { sha256Hex } from "../../../src/Trust/CanonicalJson.ts"
 import { agent, type ApiRig, apiRig, capable, getRequest, longAgo, postJson } from "../../support/apiRig.ts"
 import { textOf, utf8 } from "../../support/tls.ts"
@@ -281,6 +281,22 @@ describe("GET /v1/agent/dispatch", () => {
       assert.isAtMost(Math.max(...waits), 60_000)
       assert.isTrue(waits.every(Number.isInteger))
       assert.isAbove(untils.size, 20)
+    }))
+
+  it.effect("what the agent took last is passed on; what cannot be read says nothing", () =>
+    Effect.gen(function*() {
+      const rig = yield* apiRig()
+      for (const taken of ["nothing", "stable@0f3c9a 2", "everything", undefined]) {
+        const headers = taken === undefined ? {} : { [takenHeader]: taken }
+        yield* Effect.forkChild(rig.call(getRequest("/v1/agent/dispatch", { ...capable, ...headers }), web1))
+        yield* Effect.yieldNow
+      }
+      assert.deepStrictEqual(parkedOf(rig).map((parked) => parked.taken), [
+        "nothing",
+        { rolloutId: "stable@0f3c9a", attempt: 2 },
+        undefined,
+        undefined
+      ])
     }))
 
   it.effect("wait is clamped to 0 to 60 seconds, and 60 when absent; anything else is 400", () =>

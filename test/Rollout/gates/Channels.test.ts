@@ -44,6 +44,7 @@ function viewOf(state: HostStateName, planned: ReadonlyArray<string>, now = late
     plan: manifest.plan,
     recordOf: (hostname) => recordIn(name === "first" ? state : "Pending", { fields: { hostname } }),
     isHeld: () => false,
+    isBehind: () => false,
     alwaysDeclares: () => true
   }))
   return {

@@ -83,6 +83,7 @@ const rollout = (
   plan: topology,
   recordOf: (hostname) => recordIn(states[hostname] ?? "Converged", { fields: { hostname } }),
   isHeld: (hostname) => holds.includes(hostname),
+  isBehind: () => false,
   alwaysDeclares: () => true
 })
 
@@ -114,6 +115,15 @@ describe("a held host and its wave", () => {
       waitsFor: [{ hostname: "a", because: "was not activated yet and is held" }]
     })
     assert.deepInclude(only("Converged"), { complete: true, hosts: 1 })
+  })
+
+  it("the last wave waits for those who are held when nobody has tried the release before it", () => {
+    const last = { hosts: { b: topology.hosts["b"]! }, soakMs: topology.soakMs }
+    const only = { ...rollout("Active", { b: "Pending" }, ["b"]), plan: last }
+    const waves = hostsByWave(last)
+    assert.deepStrictEqual(waves, [[], ["b"]])
+    const told = reportWave({ ...only, record: rolloutIn("Active", { currentWave: 1 }) }, waves, late)
+    assert.deepInclude(told, { complete: false, hosts: 1, waiting: 1 })
   })
 
   it("the rollout is planned to its end without it", () => {

@@ -1,6 +1,7 @@
 import { assert, describe, it } from "@effect/vitest"
 import { Effect, Random } from "effect"
 import { Handshake } from "../../../src/Agent/Handshake.ts"
+import { takenHeader } from "../../../src/Schema/Wire.ts"
 import { longpoll } from "../../../src/Workers/Agent/Longpoll.ts"
 import { closureOf, dispatched, otherRelease, release, releaseHost, rolloutId } from "../../support/agentReleases.ts"
 import { elapse, entryOf, kindsOf, minute, oldSystem, Rig, second, settled, stateNow } from "../../support/agentRig.ts"
@@ -167,7 +168,10 @@ describe("a dispatch", () => {
         assert.deepStrictEqual(yield* kindsOf(rolloutId), ["DispatchAck"])
         assert.lengthOf(peer.at(dispatchPath), 1)
         yield* elapse(second)
-        assert.lengthOf(peer.at(dispatchPath), 2)
+        assert.deepStrictEqual(peer.at(dispatchPath).map(({ headers }) => headers[takenHeader]), [
+          "nothing",
+          `${rolloutId} 1`
+        ])
       })
     )
   })
