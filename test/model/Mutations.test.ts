@@ -125,6 +125,20 @@ vi.mock(import("../../src/Rollout/gates/DisruptionBudget.ts"), async (original) 
       fault.is === "no place is counted" ? { pass: true } : real.disruptionBudget(candidate)
   }
 })
+vi.mock(import("../../src/Rollout/gates/WavePromotion.ts"), async (original) => {
+  const real = await original()
+  return {
+    ...real,
+    wavePromotion: (candidate) => fault.is === "no wave is waited for" ? { pass: true } : real.wavePromotion(candidate)
+  }
+})
+vi.mock(import("../../src/Rollout/gates/Held.ts"), async (original) => {
+  const real = await original()
+  return {
+    ...real,
+    held: (candidate) => fault.is === "nobody can hold anything" ? { pass: true } : real.held(candidate)
+  }
+})
 vi.mock(import("../../src/Rollout/planner/Opening.ts"), async (original) => {
   const real = await original()
   return {
@@ -177,15 +191,15 @@ const of = (group: ReadonlyArray<Explored>, name: string): Explored => {
   return found ?? assert.fail(`there is no model of ${name}`)
 }
 const two = of(explored.superseding, "two rollouts")
-const alone: Explored = { ...of(explored.wipe, "a database that is lost"), bounds: {} }
+const held = of(explored.operator, "an operator who does two things")
+const alone: Explored = { ...held, bounds: {} }
 const budget: Explored = {
-  ...of(explored.budget, "two hosts, a budget of one, and an acknowledgement that comes late"),
-  bounds: {}
+  ...of(explored.budget, "two hosts, a budget of one, and a database that is lost"),
+  bounds: {},
+  without: []
 }
-const back: Explored = {
-  ...of(explored.oneHost, "one host, every way in which a switch ends"),
-  without: ["ends its switch in another way", "cannot fetch"]
-}
+const waves = of(explored.waves, "two hosts in two waves, whose agents crash")
+const back: Explored = { ...alone, without: ["ends its switch in another way", "cannot fetch"] }
 
 /** The fault, the invariant that finds it, where, and the longest history that a person should have to read. */
 const faults: ReadonlyArray<readonly [string, string, Explored, number]> = [
@@ -202,6 +216,8 @@ const faults: ReadonlyArray<readonly [string, string, Explored, number]> = [
   ["nothing halts", "halted-dispatches-nothing", budget, 20],
   ["nobody is waited for", "nothing-offered-in-recovery", alone, 3],
   ["no place is counted", "budget-is-kept", budget, 6],
+  ["no wave is waited for", "waves-in-order", waves, 3],
+  ["nobody can hold anything", "nothing-held-is-dispatched", held, 6],
   ["a release is taken up again and again", "plan-comes-to-rest", alone, 3],
   ["hosts are overlooked", "every-wait-is-explained", alone, 3],
   ["a number is left out", "numbers-without-gaps", alone, 10],

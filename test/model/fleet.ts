@@ -2,12 +2,15 @@
  * A fleet: hosts, a control plane, the releases that are published one after the other, and everything that can happen between
  * them, step by step. Which faults there are, and how many in one history, is the bound of a model (`models.ts`).
  */
+import { HashMap } from "effect"
 import type { VerifiedArtifacts } from "../../src/ControlPlane/Input.ts"
+import type { OperatorAction } from "../../src/Schema/Interventions.ts"
 import { closureOf, type Release, unitOf } from "../support/controlPlane.ts"
 import * as Hosts from "./hosts.ts"
 import { type Host, type Named, newHost } from "./hosts.ts"
-import { leaseOf, type Plane, Planes } from "./plane.ts"
+import { heldUntil, isRecovering, leaseOf, type Plane, Planes } from "./plane.ts"
 import type { Kind, Outcome, Rule } from "./search.ts"
+import { same } from "./values.ts"
 
 export type HostName = "h1" | "h2" | "h3"
 
@@ -43,7 +46,8 @@ function unit(release: Release): VerifiedArtifacts {
 export class World {
   readonly hosts: ReadonlyArray<HostName>
   readonly planes: Planes
-  readonly #named: ReadonlyMap<string, Named>
+  /** By release. */
+  readonly #named: ReadonlyArray<ReadonlyMap<string, Named>>
   readonly #isTerse: boolean
 
   constructor({ hosts, isTerse = false, releases }: Setting) {
@@ -51,8 +55,8 @@ export class World {
     this.#isTerse = isTerse
     const units = releases.map(unit)
     this.planes = new Planes(units)
-    this.#named = new Map(
-      units.flatMap(({ fleet, manifests }) =>
+    this.#named = units.map(({ fleet, manifests }) =>
+      new Map(
         [...manifests].flatMap(([rolloutId, { signedAt, value }]) =>
           value.hostSet.map(({ hostname, targetClosure }) => {
             const policy = fleet.value.rolloutPolicies[value.channel]
@@ -67,9 +71,10 @@ export class World {
     )
   }
 
-  /** What the verified manifest of a rollout names for a host. */
-  named(host: string, rolloutId: string): Named | undefined {
-    return this.#named.get(`${rolloutId} ${host}`)
+  /** What the newest manifest of a rollout names for a host, of those that were published with this release or before it. */
+  named(host: string, rolloutId: string, release = Infinity): Named | undefined {
+    const key = `${rolloutId} ${host}`
+    return this.#named.findLast((manifests, index) => index <= release && manifests.has(key))?.get(key)
   }
 
   /** Every host runs the same old system, and the first release is published. */
@@ -94,8 +99,10 @@ export class World {
   get rules(): ReadonlyArray<Rule<Fleet>> {
     return [
       ...this.#ofPlane(),
+      ...this.#ofOperator(),
       ...this.hosts.flatMap((name) => [
-        ...ofHost(name, (rolloutId) => this.named(name, rolloutId)),
+        ...ofHost(name),
+        this.#takes(name),
         ...this.#between(name)
       ])
     ]
@@ -148,6 +155,45 @@ export class World {
     ]
   }
 
+  /** What an operator may do at any time; what it cannot do is refused. */
+  #ofOperator(): ReadonlyArray<Rule<Fleet>> {
+    const reason = "why"
+    const acts = (name: string, action: (current: string) => OperatorAction): Rule<Fleet> => ({
+      name: `an operator ${name}`,
+      kind: "fault",
+      costs: "operator",
+      on: ["plane"],
+      run: ({ plane }) => {
+        const current = HashMap.values(plane.state.channels).next().value?.current
+        const next = current === undefined ? undefined : this.planes.acted(plane, same(action(current)))
+        return next === undefined ? [] : [{ to: { plane: next } }]
+      }
+    })
+    return [
+      acts("pauses the rollout", (rolloutId) => ({ action: "PauseRollout", rolloutId, reason, until: heldUntil })),
+      acts("resumes the rollout", (rolloutId) => ({ action: "ResumeRollout", rolloutId, reason })),
+      acts("freezes every channel", () => ({ action: "Freeze", channel: null, reason, until: heldUntil })),
+      acts("clears the rollout", (rolloutId) => ({ action: "ClearRollout", rolloutId, reason })),
+      acts("clears the quarantine", (rolloutId) => ({ action: "ClearQuarantine", of: { rolloutId }, reason })),
+      ...this.hosts.flatMap((host) => [
+        acts(`holds ${host}`, () => ({ action: "HoldHost", host, reason, until: heldUntil })),
+        acts(`releases ${host}`, () => ({ action: "ReleaseHost", host, reason }))
+      ])
+    ]
+  }
+
+  #takes(name: HostName): Rule<Fleet> {
+    return {
+      name: `${name} takes the dispatch`,
+      kind: "step",
+      on: [name, "published"],
+      run: ({ [name]: host, published: { release } }) =>
+        host?.inHand === undefined
+          ? []
+          : [{ to: { [name]: Hosts.take(host, (rolloutId) => this.named(name, rolloutId, release)) } }]
+    }
+  }
+
   /** Up to an answer that sends it back, or that is none. */
   #tellsAll(host: Host, plane: Plane): ReadonlyArray<Outcome<{ host: Host; plane: Plane }>> {
     let [told, next] = [host, plane]
@@ -160,11 +206,12 @@ export class World {
     return told === host && next === plane ? [] : [{ to: { host: told, plane: next } }]
   }
 
-  /** A dispatch arrived, and its acknowledgement is still to come: as a rule it does so within the lease. */
+  /** As a rule a dispatch is acknowledged within its lease, and a new database hears its hosts within the grace. */
   #isAwaited(fleet: Fleet): boolean {
-    return this.hosts.some((name) => {
+    const { plane } = fleet
+    return isRecovering(plane.state) || this.hosts.some((name) => {
       const host = fleet[name]
-      if (host === undefined || leaseOf(fleet.plane, name) === undefined) return false
+      if (host === undefined || leaseOf(plane, name) === undefined) return false
       return host.inHand !== undefined || Hosts.dueRows(host).length > 0
     })
   }
@@ -188,17 +235,18 @@ export class World {
     return [
       both("polls", "step", (host, plane) => {
         if (!host.greeted || host.inHand !== undefined) return []
-        const { dispatch, plane: next } = planes.polled(plane, name)
+        const { dispatch, plane: next } = planes.polled(plane, name, Hosts.taken(host))
         return dispatch === undefined
           ? [{ to: { plane: next } }]
           : [{ says: `gets ${dispatch.rollout_id}`, to: { host: Hosts.given(host, dispatch), plane: next } }]
       }),
       both("polls", "fault", (host, plane) => {
         if (!host.greeted || host.inHand !== undefined) return []
-        const { dispatch, plane: next } = planes.polled(plane, name)
+        const taken = Hosts.taken(host)
+        const { dispatch, plane: next } = planes.polled(plane, name, taken)
         return dispatch === undefined ? [] : [
           { says: "the dispatch is lost", to: { plane: next } },
-          { says: "the dispatch is lost, and that is noticed", to: { plane: planes.aborted(plane, name) } }
+          { says: "the dispatch is lost, and that is noticed", to: { plane: planes.aborted(plane, name, taken) } }
         ]
       }, "loss"),
       both("posts", "step", (host, plane) => {
@@ -248,7 +296,7 @@ function named(name: HostName, { says, to }: Outcome<{ host: Host; plane: Plane 
 }
 
 /** What happens on a host alone. */
-function ofHost(name: HostName, manifest: (rolloutId: string) => Named | undefined): ReadonlyArray<Rule<Fleet>> {
+function ofHost(name: HostName): ReadonlyArray<Rule<Fleet>> {
   const alone = (
     rule: string,
     kind: Kind,
@@ -308,7 +356,6 @@ function ofHost(name: HostName, manifest: (rolloutId: string) => Named | undefin
     ], "hand"),
     alone("sends a heartbeat", "fault", (host) => [
       ["that is long under way", { ...host, beat: Hosts.heartbeat(host) }]
-    ], "delay"),
-    alone("takes the dispatch", "step", (host) => [[undefined, Hosts.take(host, manifest)]])
+    ], "delay")
   ]
 }

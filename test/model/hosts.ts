@@ -27,10 +27,11 @@ import {
   type Capability,
   type DispatchResponse,
   type HeartbeatRequest,
-  type HeartbeatResponse
+  type HeartbeatResponse,
+  type Taken
 } from "../../src/Schema/Wire.ts"
 import { Once } from "./once.ts"
-import { same, textOf } from "./values.ts"
+import { changing, same, textOf } from "./values.ts"
 
 /** The agent's present, epoch ms. */
 export const present = 1_778_893_200_000
@@ -108,9 +109,11 @@ export function newHost(name: string, running: string): Host {
 /** Times of the future are the present again, and what only people read or what only paces is left out. */
 function settledState(state: State): State {
   const { clock: _, contact: __, ...rest } = state
-  const rollouts = new Map([...rest.rollouts].map(([id, entry]) => [id, settledEntry(entry)]))
+  const rollouts = new Map([...rest.rollouts].map(([id, entry]) => [id, settledEntries.of(entry, "", () => settledEntry(entry))]))
   return { ...rest, rollouts, observedSince: 0 }
 }
+
+const settledEntries = new Once<RolloutEntry, RolloutEntry>()
 
 function settledEntry({ bookkeeping, lane, record, transient }: RolloutEntry): RolloutEntry {
   const { ackedThrough: _, suggested: __, ...kept } = lane
@@ -122,13 +125,7 @@ function settledEntry({ bookkeeping, lane, record, transient }: RolloutEntry): R
   }
 }
 
-function atPresent<A>(value: A): A
-function atPresent(value: unknown): unknown {
-  if (typeof value === "number") return value > present ? present : value
-  if (Array.isArray(value)) return value.map((item) => atPresent(item))
-  if (typeof value !== "object" || value === null) return value
-  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, atPresent(item)]))
-}
+const atPresent = changing({ number: (time) => Math.min(time, present) })
 
 /** One input, decided and journaled. */
 export function offer(host: Host, input: Input, isLater = false): { readonly host: Host; readonly answer: Answer } {
@@ -141,7 +138,7 @@ export function offer(host: Host, input: Input, isLater = false): { readonly hos
       ? []
       : [same({ rolloutId: write.row.rolloutId, event: atPresent(event) })]
   })
-  return { host: same({ ...host, state: settledState(state), rows: [...host.rows, ...rows] }), answer }
+  return { host: same({ ...host, state: settledState(state), rows: rows.length === 0 ? host.rows : [...host.rows, ...rows] }), answer }
 }
 
 const accepts = (host: Host, input: Input, isLater = false): Host => offer(host, input, isLater).host
@@ -169,6 +166,12 @@ export function powerCut(host: Host): Host {
 export function given(host: Host, dispatch: DispatchResponse): Host {
   const { last_event_seq: _, ...known } = dispatch
   return { ...host, inHand: host.state.rollouts.has(dispatch.rollout_id) ? known : dispatch }
+}
+
+/** What its polls say. */
+export function taken({ state }: Host): Taken {
+  const record = currentEntry(state)?.record
+  return record === undefined ? "nothing" : { rolloutId: record.rolloutId, attempt: record.attempt }
 }
 
 /** The dispatch in hand, after its manifest was looked for (`Workers/Agent/Longpoll.ts`). */

@@ -1,10 +1,12 @@
 /** What must hold in every state, and over every step, of a fleet. `docs/invariants.md` says of each what it means. */
 import { HashMap } from "effect"
 import { currentEntry, entriesOf, undelivered } from "../../src/Agent/State.ts"
-import { at, sorted } from "../../src/ControlPlane/State.ts"
+import { at, type HostInRollout, type RolloutEntry, sorted } from "../../src/ControlPlane/State.ts"
 import { parityExcluded } from "../../src/Rollout/Host.ts"
 import { owed, rollbackClosure } from "../../src/Rollout/Owed.ts"
+import type { LogEntry } from "../../src/Schema/ControlPlaneJournal.ts"
 import type { HostRecord, RolloutStateName } from "../../src/Schema/HostRecord.ts"
+import { channelSubject, hostSubject, rolloutSubject } from "../../src/Schema/Interventions.ts"
 import type { Fleet, HostName, World } from "./fleet.ts"
 import { type Host, later, observed, probeName, type Run } from "./hosts.ts"
 import { Once } from "./once.ts"
@@ -44,6 +46,21 @@ const ofBoth = (world: World, name: string, holds: Of<[host: Host, plane: Plane]
     holds: ({ [one]: host, plane }) => host === undefined ? undefined : holds(host, plane)
   }))
 
+/** Of each dispatch that leaves for a host. */
+const ofDispatch = (
+  world: World,
+  name: string,
+  holds: (host: string, plane: Plane, rolloutId: string) => string | undefined
+): ReadonlyArray<Invariant<Fleet>> =>
+  world.hosts.map((one) => ({
+    name,
+    on: [one, "plane"],
+    holdsOver: ({ [one]: before, plane }, { [one]: after }) =>
+      before?.inHand === undefined && after?.inHand !== undefined
+        ? holds(one, plane, after.inHand.rollout_id)
+        : undefined
+  }))
+
 export const invariantsOf = (world: World, budget = Infinity): ReadonlyArray<Invariant<Fleet>> => [
   ...ofHost(world, "only-what-is-named", (host) => onlyNamed(world, host)),
   ...ofHost(world, "one-activation-an-attempt", ({ machine }) => activatedTwice(machine.runs)),
@@ -78,6 +95,8 @@ export const invariantsOf = (world: World, budget = Infinity): ReadonlyArray<Inv
     on: world.hosts,
     holds: (fleet) => overBudget(world.hosts.flatMap((name) => fleet[name] ?? []), budget)
   },
+  ...ofDispatch(world, "nothing-held-is-dispatched", heldBack),
+  ...ofDispatch(world, "waves-in-order", outOfTurn),
   ...ofBoth(world, "acknowledged-is-kept", lostEvents),
   ...ofBoth(world, "received-is-equal", differences)
 ]
@@ -194,10 +213,36 @@ function dispatchesInRecovery({ state }: Plane): string | undefined {
   return undefined
 }
 
+function heldBack(host: string, { state }: Plane, rolloutId: string): string | undefined {
+  const subjects = [hostSubject(host), rolloutSubject(rolloutId), channelSubject(null)]
+  const found = subjects.find((subject) => HashMap.has(state.interventions, subject))
+  return found === undefined ? undefined : `${host} was dispatched, and an operator holds back: ${found}`
+}
+
+const stateIn = ({ overlay, record }: HostInRollout) => overlay?.state ?? record.state
+
+/** By what the control plane knew when the dispatch left: what it does not know yet, no gate can ask. */
+function outOfTurn(host: string, { state }: Plane, rolloutId: string): string | undefined {
+  const rollout = at(state.rollouts, rolloutId)
+  const wave = rollout?.plan.hosts[host]?.wave ?? 0
+  const early = rollout === undefined ?
+    undefined :
+    sorted(rollout.hosts).find(([other, entry]) =>
+      (rollout.plan.hosts[other]?.wave ?? Infinity) < wave && stateIn(entry) !== "Converged" &&
+      !HashMap.has(state.interventions, hostSubject(other))
+    )
+  return early === undefined
+    ? undefined
+    : `${host} of wave ${wave + 1} was dispatched, and ${early[0]} of an earlier one is ${stateIn(early[1])}`
+}
+
+/** Why a host waits, and that what an operator held has ended, is written down when it is next looked at. */
+const notes: ReadonlySet<LogEntry["kind"]> = new Set(["gate_decision", "operator_action"])
+
 function plansOn({ planes }: World, plane: Plane): string | undefined {
   const { writes } = planes.batch(plane, [{ _tag: "PlanTick" }])
   const rows = writes.flatMap((write) =>
-    write._tag === "AppendLog" && write.row.entry.kind !== "gate_decision" ? [write.row] : []
+    write._tag === "AppendLog" && !notes.has(write.row.entry.kind) ? [write.row] : []
   )
   return rows.length === 0 || plane.release === -1
     ? undefined
@@ -250,7 +295,9 @@ const ignored: ReadonlySet<string> = new Set([
   ...parityExcluded,
   // Times of the control plane, which a model has only as past or to come, and the agent's own threshold.
   "soakDueAt",
-  "policy"
+  "policy",
+  // The host may have read the same release signed anew.
+  "signedAt"
 ])
 
 /** Once every event was received, both sides have the same record. */
@@ -258,6 +305,8 @@ function differences({ name, state }: Host, plane: Plane): string | undefined {
   for (const { record } of entriesOf(state)) {
     const mirror = mirrorOf(plane, record.rolloutId, name)
     if (mirror === undefined || mirror.ledger.lastSeq !== record.lastEventSeq) continue
+    // Its next attempt has not reached the host.
+    if (mirror.record.attempt > record.attempt) continue
     const difference = compared.of(record, mirror.record, () => differenceOf(record, mirror.record))
     if (difference !== same) return difference
   }
@@ -278,12 +327,26 @@ function differenceOf(record: HostRecord, mirror: HostRecord): string {
     : `${field} of ${rolloutId} is ${textOf(here.get(field))}, on the mirror ${textOf(there.get(field))}`
 }
 
-/** Nothing is under way or owed on a host, the control plane knows all of it, and every rollout has come to an end. */
+/** What failed under one release is held in the next one too, until a person clears it. */
+const isQuarantined = ({ state }: Plane, rolloutId: string, host: string): boolean => {
+  const verdict = at(state.verdicts, host)
+  return verdict?.gate === "quarantine" && verdict.rolloutId === rolloutId
+}
+
+/**
+ * Nothing is under way or owed on a host, the control plane knows all of it, and every rollout has come to an end, or waits for
+ * a person.
+ */
 export function isAtRest(fleet: Fleet, hosts: ReadonlyArray<HostName>): boolean {
   const { plane, published } = fleet
   const rollouts = [...HashMap.values(plane.state.rollouts)]
   if (plane.release !== published.release || rollouts.length === 0) return false
-  return rollouts.every(({ record }) => !live.has(record.state)) && hosts.every((name) => {
+  const isOver = ({ hosts: of, record: { rolloutId, state } }: RolloutEntry) =>
+    !live.has(state) ||
+    sorted(of).every(([host, { record: known }]) =>
+      known.state === "Converged" || isQuarantined(plane, rolloutId, host)
+    )
+  return rollouts.every(isOver) && hosts.every((name) => {
     const host = fleet[name]
     return host !== undefined && hostRests(host) && differences(host, plane) === undefined &&
       entriesOf(host.state).every(({ record: { lastEventSeq, rolloutId } }) => {

@@ -4,13 +4,25 @@
  */
 import { currentEntry, entriesOf } from "../../src/Agent/State.ts"
 import { sorted } from "../../src/ControlPlane/State.ts"
-import type { Release } from "../support/controlPlane.ts"
+import { closureOf, type Release } from "../support/controlPlane.ts"
 import { type Fleet, type HostName, type Setting, World } from "./fleet.ts"
 import { present } from "./hosts.ts"
 import { invariantsOf, isAtRest } from "./invariants.ts"
 import type { Model } from "./search.ts"
 
-const nothing = { crash: 0, cut: 0, hand: 0, loss: 0, delay: 0, repeat: 0, slow: 0, restart: 0, wipe: 0, release: 0 }
+const nothing = {
+  crash: 0,
+  cut: 0,
+  hand: 0,
+  loss: 0,
+  delay: 0,
+  repeat: 0,
+  slow: 0,
+  restart: 0,
+  wipe: 0,
+  release: 0,
+  operator: 0
+}
 export type Bounds = Partial<typeof nothing>
 
 export function fleetModel(
@@ -84,18 +96,24 @@ const release = (
 
 const oneHost: Setting = { hosts: ["h1"], releases: [release("r1", 1, ["h1"])] }
 const oneRelease: Setting = { ...oneHost, isTerse: true }
-const twoReleases: Setting = {
-  hosts: ["h1"],
-  releases: [release("r1", 1, ["h1"]), release("r2", 2, ["h1"])],
-  isTerse: true,
-  isGreeted: true
-}
-const budgeted = (...hosts: ReadonlyArray<HostName>): Setting => ({
+
+const calm = { isTerse: true, isGreeted: true } as const
+const following = (...releases: ReadonlyArray<Release>): Setting => ({ ...calm, hosts: ["h1"], releases })
+const twoReleases = following(release("r1", 1, ["h1"]), release("r2", 2, ["h1"]))
+const andBack = following(...twoReleases.releases, release("r1", 3, ["h1"]))
+const sameTarget = { closures: { h1: closureOf("same", "h1") } }
+const unchanged = following(release("r1", 1, ["h1"], sameTarget), release("r2", 2, ["h1"], sameTarget))
+
+const budgeted = (refs: ReadonlyArray<string>, ...hosts: ReadonlyArray<HostName>): Setting => ({
+  ...calm,
   hosts,
-  releases: [release("r1", 1, hosts, { budgets: [{ hosts, maxInFlight: 1 }] })],
-  isTerse: true,
-  isGreeted: true
+  releases: refs.map((ref, index) => release(ref, index + 1, hosts, { budgets: [{ hosts, maxInFlight: 1 }] }))
 })
+const inWaves: Setting = {
+  ...calm,
+  hosts: ["h1", "h2"],
+  releases: [release("r1", 1, ["h1", "h2"], { waves: [["h1"], ["h2"]] })]
+}
 
 /** How else a switch can end than well, or with 1 on the target; explored with one host. */
 const plainEndings = ["another way", "cannot fetch"]
@@ -116,43 +134,133 @@ export const modelOf = ({ bounds, budget, name, setting, without }: Explored): M
     ...(without === undefined ? {} : { without })
   })
 
+const probesPass = [...plainEndings, probesFail]
+
 /** By what is explored; those of `large` take minutes each. */
 export const explored = {
   oneHost: [
-    { name: "one host, every way in which a switch ends", setting: oneRelease, bounds: {} },
-    { name: "one host that loses power", setting: oneRelease, bounds: { cut: 1 }, without: plainEndings },
-    { name: "one host that a person switches", setting: oneRelease, bounds: { hand: 1 }, without: plainEndings }
+    { name: "one host, every way in which a switch ends", setting: oneHost, bounds: {} },
+    {
+      name: "one host that loses power, and whose agent crashes",
+      setting: oneRelease,
+      bounds: { cut: 1, crash: 1 },
+      without: plainEndings
+    },
+    {
+      name: "one host that a person switches, and whose agent crashes",
+      setting: oneRelease,
+      bounds: { hand: 1, crash: 1 },
+      without: plainEndings
+    }
   ],
   channel: [
-    { name: "a channel that loses answers", setting: oneHost, bounds: { loss: 1 }, without: plainEndings },
-    { name: "a channel that repeats, out of order", setting: oneHost, bounds: { repeat: 1 }, without: plainEndings },
+    {
+      name: "a channel that loses answers and repeats, out of order",
+      setting: oneHost,
+      bounds: { loss: 1, repeat: 1 },
+      without: plainEndings
+    },
     { name: "an acknowledgement that comes late", setting: oneHost, bounds: { slow: 1 }, without: plainEndings },
+    { name: "a heartbeat that comes late", setting: oneHost, bounds: { delay: 1 }, without: plainEndings },
     { name: "an agent that crashes", setting: oneHost, bounds: { crash: 1 }, without: plainEndings },
-    { name: "a control plane that crashes", setting: oneRelease, bounds: { restart: 2 }, without: plainEndings }
+    { name: "a control plane that crashes", setting: oneHost, bounds: { restart: 2 }, without: plainEndings }
   ],
-  wipe: [{ name: "a database that is lost", setting: oneRelease, bounds: { wipe: 1 }, without: plainEndings }],
+  wipe: [
+    { name: "a database that is lost, event by event", setting: oneHost, bounds: { wipe: 1 }, without: plainEndings },
+    {
+      name: "a database that is lost, and hosts that are silent in it",
+      setting: oneRelease,
+      bounds: { wipe: 1, slow: 1 },
+      without: plainEndings
+    },
+    {
+      name: "a database that is lost, and an agent that crashes",
+      setting: oneRelease,
+      bounds: { wipe: 1, crash: 1 },
+      without: plainEndings
+    }
+  ],
   superseding: [
-    { name: "two rollouts", setting: twoReleases, bounds: { release: 1 }, without: [...plainEndings, probesFail] }
+    { name: "two rollouts", setting: twoReleases, bounds: { release: 1 }, without: plainEndings },
+    {
+      name: "two rollouts of the same target",
+      setting: unchanged,
+      bounds: { release: 1, loss: 1 },
+      without: plainEndings
+    },
+    {
+      name: "a rollout, the next one, and back to the first",
+      setting: andBack,
+      bounds: { release: 2 },
+      without: probesPass
+    }
   ],
   budget: [
     {
-      name: "two hosts, a budget of one, and an acknowledgement that comes late",
-      setting: budgeted("h1", "h2"),
+      name: "three hosts, a budget of one, and an acknowledgement that comes late",
+      setting: budgeted(["r1"], "h1", "h2", "h3"),
       bounds: { slow: 1 },
-      without: [...plainEndings, probesFail],
+      without: probesPass,
+      budget: 1
+    },
+    {
+      name: "two hosts, a budget of one, and two rollouts",
+      setting: budgeted(["r1", "r2"], "h1", "h2"),
+      bounds: { release: 1 },
+      without: probesPass,
+      budget: 1
+    },
+    {
+      name: "two hosts, a budget of one, and a database that is lost",
+      setting: budgeted(["r1"], "h1", "h2"),
+      bounds: { wipe: 1 },
+      without: probesPass,
       budget: 1
     }
   ],
-  large: [
-    { name: "a heartbeat that comes late", setting: oneHost, bounds: { delay: 1 }, without: plainEndings },
-    { name: "a database that is lost, event by event", setting: oneHost, bounds: { wipe: 1 }, without: plainEndings },
-    { name: "two rollouts, and probes that fail", setting: twoReleases, bounds: { release: 1 }, without: plainEndings },
+  waves: [
     {
-      name: "three hosts, a budget of one",
-      setting: budgeted("h1", "h2", "h3"),
-      bounds: {},
-      without: [...plainEndings, probesFail],
+      name: "two hosts in two waves, whose agents crash",
+      setting: inWaves,
+      bounds: { crash: 1 },
+      without: plainEndings
+    }
+  ],
+  operator: [
+    { name: "an operator who does two things", setting: oneRelease, bounds: { operator: 2 }, without: plainEndings }
+  ],
+  large: [
+    {
+      name: "one host that loses power, and whose agent crashes, every way in which a switch ends",
+      setting: oneRelease,
+      bounds: { cut: 1, crash: 1 }
+    },
+    {
+      name: "three hosts, a budget of one, a late acknowledgement, and probes that fail",
+      setting: budgeted(["r1"], "h1", "h2", "h3"),
+      bounds: { slow: 1 },
+      without: plainEndings,
       budget: 1
+    },
+    {
+      name: "three hosts, a budget of one, and agents that crash",
+      setting: budgeted(["r1"], "h1", "h2", "h3"),
+      bounds: { crash: 1 },
+      without: probesPass,
+      budget: 1
+    },
+    {
+      name: "two hosts, a budget of one, a database that is lost, and probes that fail",
+      setting: budgeted(["r1"], "h1", "h2"),
+      bounds: { wipe: 1 },
+      without: plainEndings,
+      budget: 1
+    },
+    {
+      name: "two hosts in two waves, and an operator",
+      setting: inWaves,
+      bounds: { operator: 1 },
+      without: plainEndings
     }
   ]
 } satisfies Readonly<Record<string, ReadonlyArray<Explored>>>

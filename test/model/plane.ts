@@ -14,7 +14,15 @@ import { at, emptyState, type HostInRollout, type State } from "../../src/Contro
 import type { Write } from "../../src/ControlPlane/Write.ts"
 import { omit } from "../../src/Rollout/host/Model.ts"
 import type { DispatchRow, HostSeen } from "../../src/Schema/ControlPlaneJournal.ts"
-import type { DispatchResponse, HeartbeatRequest, HeartbeatResponse, RolloutDigest } from "../../src/Schema/Wire.ts"
+import type { OperatorAction } from "../../src/Schema/Interventions.ts"
+import {
+  type DispatchResponse,
+  type HeartbeatRequest,
+  type HeartbeatResponse,
+  type RolloutDigest,
+  type Taken,
+  takenText
+} from "../../src/Schema/Wire.ts"
 import { eventInput } from "../support/controlPlane.ts"
 import { capabilities, present, type Row } from "./hosts.ts"
 import { Once } from "./once.ts"
@@ -28,6 +36,8 @@ const unitMs = 1_000
 const now = present + unitMs
 /** When all is over that had not ended before. */
 const later = now + 2 * unitMs
+/** Of what an operator holds back. */
+export const heldUntil = now + unitMs
 const limits = { ...defaultLimits, leaseMs: unitMs, recoveryGraceMs: unitMs, silentMs: Number.MAX_SAFE_INTEGER }
 
 /** What is in force is the number of a release; the state is without it, since it is large and the same for all. */
@@ -67,6 +77,7 @@ export class Planes {
   /** What each release puts in force, prepared by the program itself. */
   readonly #inForce: ReadonlyArray<Pick<State, "artifacts" | "manifests">>
   readonly #planes = new Once<Plane, Plane>()
+  readonly #acts = new Once<Plane, Plane | undefined>()
   /** Of each host: its rows name no host. */
   readonly #posts = new Map<string, Once<Plane, Posted>>()
   readonly #heartbeats = new Once<Plane, Heard>()
@@ -132,6 +143,14 @@ export class Planes {
     )
   }
 
+  /** An operator does something; `undefined` when it is refused. */
+  acted(plane: Plane, action: OperatorAction): Plane | undefined {
+    return this.#acts.of(plane, action, () => {
+      const { answers: [answer], plane: next } = this.batch(plane, [{ _tag: "ActionAsked", action, actor: "operator" }])
+      return answer?._tag === "Taken" ? next : undefined
+    })
+  }
+
   posted(plane: Plane, host: string, row: Row): Posted {
     const posts = this.#posts.get(host) ?? new Once<Plane, Posted>()
     this.#posts.set(host, posts)
@@ -152,10 +171,9 @@ export class Planes {
   }
 
   /** A poll that does not wait: one that is not answered at once is over. */
-  polled(plane: Plane, host: string): Polled {
-    return this.#polls.of(plane, host, () => {
-      const parked = { _tag: "Parked", host, waiterId, capabilities, issuedAt: 0, until: now + unitMs } as const
-      const { actions, plane: next } = this.batch(plane, [parked])
+  polled(plane: Plane, host: string, taken: Taken): Polled {
+    return this.#polls.of(plane, `${host} ${takenText(taken)}`, () => {
+      const { actions, plane: next } = this.batch(plane, [parked(host, taken)])
       const answer = actions.find((action) => action._tag === "CompleteWaiter" && action.host === host)
       return answer?._tag === "CompleteWaiter" && answer.answer._tag === "Dispatch"
         ? {
@@ -167,11 +185,12 @@ export class Planes {
   }
 
   /** A poll whose answer could not be written, and that is known: it gives its lease back. */
-  aborted(plane: Plane, host: string): Plane {
-    return this.#planes.of(plane, `${host} aborts`, () => {
-      const parked = { _tag: "Parked", host, waiterId, capabilities, issuedAt: 0, until: now + unitMs } as const
-      return this.#unparked(this.batch(plane, [parked]).plane, host)
-    })
+  aborted(plane: Plane, host: string, taken: Taken): Plane {
+    return this.#planes.of(
+      plane,
+      `${host} ${takenText(taken)} aborts`,
+      () => this.#unparked(this.batch(plane, [parked(host, taken)]).plane, host)
+    )
   }
 
   #unparked(plane: Plane, host: string): Plane {
@@ -199,6 +218,16 @@ const isVerdict = (answer: Answer): answer is EventAnswer => verdicts.has(answer
 /** Only one poll of a host waits at a time. */
 const waiterId = 1
 
+const parked = (host: string, taken: Taken): Input => ({
+  _tag: "Parked",
+  host,
+  waiterId,
+  capabilities,
+  issuedAt: 0,
+  until: now + unitMs,
+  taken
+})
+
 /** The answer is written: no later poll gives this lease back. */
 function written({ release, state }: Plane, host: string): Plane {
   const row = at(state.queue, host)
@@ -220,7 +249,7 @@ function reduced(whole: State, moment: number, release: number): Plane {
       ...state,
       nextDelivery: 1,
       audits: HashMap.empty(),
-      heartbeatsSincePoll: HashMap.filter(kept.heartbeatsSincePoll, (_, host) => isOffered(whole, host)),
+      polled: HashMap.filter(kept.polled, (_, host) => isOffered(whole, host) || isRecovering(whole)),
       hosts: changed(
         kept.hosts,
         ({ rollouts, seen }) => seen === undefined ? { rollouts } : { rollouts, seen: quiet(whole, seen) }
@@ -290,6 +319,10 @@ const isOffered = (state: State, host: string): boolean =>
     const entry = at(hosts, host)
     return entry?.offeredUntil !== undefined && entry.record.state === "Pending"
   })
+
+/** Whether a channel waits for its hosts, or no release was read yet. */
+export const isRecovering = ({ channels }: Pick<State, "channels">): boolean =>
+  HashMap.isEmpty(channels) || HashMap.some(channels, ({ recovery }) => recovery !== undefined)
 
 export const leaseOf = ({ state }: Plane, host: string) => at(state.queue, host)?.lease
 
