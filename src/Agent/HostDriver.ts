@@ -31,7 +31,10 @@ export interface HostDriver {
   >
 }
 
-type ActivatorSetupFailure = ArchiveActivator.ActivatorSetupError | NixActivator.NixUnusable
+type ActivatorSetupFailure =
+  | ArchiveActivator.ActivatorSetupError
+  | NixActivator.NixSilent
+  | NixActivator.NixUnusable
 
 const archiveDriver = (config: AgentConfig, source: string): HostDriver => {
   const driver = ArchiveActivator.archiveActivatorConfig({

@@ -57,7 +57,7 @@ export class ForecastRun {
     const hosts = [...new Set([...planned, ...HashMap.keys(this.state.hosts)])].toSorted()
     const awaited = hosts.filter((host) => this.#isAwaited(host))
     this.#batch(awaited.map((host) => this.#heartbeat(host)))
-    this.#batch([...hosts.map((host) => this.#poll(host)), { _tag: "PlanTick" }])
+    this.#batch([...hosts.map((host) => this.#poll(host, this.#takenBy(host))), { _tag: "PlanTick" }])
     for (const [host, { rollouts }] of sorted(this.state.hosts)) {
       for (const rolloutId of rollouts) this.#follow({ host, rolloutId })
     }
@@ -209,10 +209,10 @@ export class ForecastRun {
       hash: "",
       capabilities
     }))
-    return [...told, this.#poll(host)]
+    return [...told, this.#poll(host, { rolloutId, attempt: attempt ?? 1 })]
   }
 
-  #poll(host: string): Input {
+  #poll(host: string, taken: Taken): Input {
     return {
       _tag: "Parked",
       host,
@@ -220,12 +220,14 @@ export class ForecastRun {
       capabilities: this.#capabilitiesOf(host),
       issuedAt: at(this.state.hosts, host)?.seen?.issuedAt ?? this.now,
       until: Infinity,
-      taken: this.#takenBy(host)
+      taken
     }
   }
 
-  /** By its records: what it may have taken and never told is dispatched once more. */
+  /** By its records: what may have arrived and was never acknowledged is dispatched once more, and what is on its way arrives. */
   #takenBy(host: string): Taken {
+    const row = at(this.state.queue, host)
+    if (row?.lease !== undefined) return { rolloutId: row.rolloutId, attempt: row.attempt }
     for (const rolloutId of at(this.state.hosts, host)?.rollouts ?? []) {
       const record = hostIn(this.state, rolloutId, host)?.record
       if (record !== undefined && record.state !== "Pending") return { rolloutId, attempt: record.attempt }

@@ -148,7 +148,7 @@ function writeChannels(registry: Registry, state: State, now: Millis): void {
     )
     registry.gauge(
       "nixfleet_channel_recovering",
-      "1 while the channel waits to hear its hosts because the database is new.",
+      "1 while the channel, which is new to the database, waits to hear its hosts.",
       at(state.channels, channel)?.recovery === undefined ? 0 : 1,
       { channel }
     )

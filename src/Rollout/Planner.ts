@@ -240,7 +240,10 @@ function candidates(
     quarantined: quarantine.closures,
     condemnedBy,
     predecessors,
-    edges: (order.edges.get(hostname) ?? []).map((edge) => ({ edge, proof: proofIn(rollout, edge.gates, now) })),
+    edges: (order.edges.get(hostname) ?? []).map((edge) => ({
+      edge,
+      proof: rollout.recordOf(edge.gates) === undefined ? undefined : proofIn(rollout, edge.gates, now)
+    })),
     budgets: order.budgets.get(hostname) ?? [],
     flights,
     leased,

@@ -159,7 +159,8 @@ export const agentOptions = {
     "guardWindowSecs",
     600,
     "silence of the agent after which an activation that is not settled is taken back without it; a running switch may " +
-      "take its time-out besides. Not armed when the policy is halt"
+      "take its time-out besides. Must be well above what a restart of the agent takes (RestartSec of its unit: " +
+      "10), or a restart is taken for the end. Not armed when the policy is halt"
   ),
   switchPollSecs: secs("switchPollSecs", 2, "pause between two looks at a running switch"),
 

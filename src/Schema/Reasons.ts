@@ -150,7 +150,7 @@ export const reasons = {
   "paused": "an operator paused the rollout",
   "poll-aborted": "the poll ended before the dispatch was written, which is offered again",
   "quarantine": "the release or its closure failed on a host for its own fault",
-  "recovery": "the database is new and not every host of the channel has reported",
+  "recovery": "the channel is new to the database, and not all that its hosts have done is known there yet",
   "rejected-by-host": "the host could not take its dispatch, and is asked again later",
   "rollout-state": "the rollout is halted or over",
   "wave-promotion": "an earlier wave is not complete",
@@ -210,7 +210,6 @@ export const reasons = {
   // The agent's host
   "host-unreadable": "something about the host could not be read, and counts as unknown",
   "store-not-cleaned": "closures that are not needed any more could not be deleted",
-  "switch-not-ended": "a switch that should not go on could not be ended",
   // Differences and answers that the other end brings
   "digest-differs": "the agent's digest differs from the record here",
   "journal-replaced": "the host has a new journal, which does not know the rollout that is under way there",

@@ -40,14 +40,22 @@ export function rolloutIdOf(fleet: FleetResolved, channel: string): string | und
   return Object.values(fleet.hosts).some(isTarget) ? `${channel}@${fleet.meta.ciCommit ?? ""}` : undefined
 }
 
+/** As the release resolved them. */
+const wavesOf = (fleet: FleetResolved, channel: string): FleetResolved["waves"][string] =>
+  Object.hasOwn(fleet.waves, channel) ? fleet.waves[channel]! : []
+
+function policyOf(fleet: FleetResolved, channel: string): FleetResolved["rolloutPolicies"][string] | undefined {
+  const name = Object.hasOwn(fleet.channels, channel) ? fleet.channels[channel]!.rolloutPolicy : undefined
+  return name !== undefined && Object.hasOwn(fleet.rolloutPolicies, name) ? fleet.rolloutPolicies[name] : undefined
+}
+
 /**
  * The channel's manifest as a release publishes it: hosts with a closure, each in the first wave that lists it (0 when none
  * does), and the budgets that touch one of them. `undefined` when there is nothing to roll out.
  */
 export function projectManifest(fleet: FleetResolved, fleetHash: string, channel: string): RolloutManifest | undefined {
-  const waves = Object.hasOwn(fleet.waves, channel) ? fleet.waves[channel]! : []
   const waveOf = new Map<string, number>()
-  for (const [index, wave] of waves.entries()) {
+  for (const [index, wave] of wavesOf(fleet, channel).entries()) {
     for (const host of wave.hosts) if (!waveOf.has(host)) waveOf.set(host, index)
   }
   const hostSet = Object.entries(fleet.hosts).flatMap(([hostname, host]): Array<HostSetEntry> =>
@@ -57,8 +65,7 @@ export function projectManifest(fleet: FleetResolved, fleetHash: string, channel
   ).toSorted((a, b) => a.hostname < b.hostname ? -1 : 1)
   if (hostSet.length === 0) return undefined
   const ref = fleet.meta.ciCommit ?? ""
-  const policyName = fleet.channels[channel]?.rolloutPolicy ?? ""
-  const policy = Object.hasOwn(fleet.rolloutPolicies, policyName) ? fleet.rolloutPolicies[policyName] : undefined
+  const policy = policyOf(fleet, channel)
   const targets = new Set(hostSet.map((entry) => entry.hostname))
   const disruptionBudgets = fleet.disruptionBudgets
     .map((budget) => ({
@@ -103,20 +110,24 @@ export function checkManifestFleet(manifest: RolloutManifest, fleetHash: string)
 
 /**
  * A manifest sends each host where its fleet sends it, and only hosts of its channel: else two channels could pull one host
- * apart, and neither rollout would ever end (D14).
+ * apart, and neither rollout would ever end (D14). And in no wave that the fleet does not have: room is made for each.
  */
 export function checkManifestHosts(manifest: RolloutManifest, fleet: FleetResolved): Mismatch | undefined {
-  for (const { hostname, targetClosure } of manifest.hostSet) {
+  const { channel } = manifest
+  const waves = Math.max(wavesOf(fleet, channel).length, policyOf(fleet, channel)?.waves.length ?? 0, 1)
+  for (const { hostname, targetClosure, waveIndex } of manifest.hostSet) {
     const host = Object.hasOwn(fleet.hosts, hostname) ? fleet.hosts[hostname] : undefined
-    if (host?.channel !== manifest.channel) {
-      return {
-        reason: "manifest-other-fleet",
-        detail: `${hostname} is not on channel ${manifest.channel} in the fleet`
-      }
+    if (host?.channel !== channel) {
+      return { reason: "manifest-other-fleet", detail: `${hostname} is not on channel ${channel} in the fleet` }
     }
     if (host.closureHash !== targetClosure) {
       const said = host.closureHash ?? "no closure"
       return { reason: "manifest-other-target", detail: `the fleet says ${said} for ${hostname}, not ${targetClosure}` }
+    }
+    if (waveIndex >= waves) {
+      const detail =
+        `${hostname} is in wave ${waveIndex}, counted from 0, and channel ${channel} has ${waves} in the fleet`
+      return { reason: "manifest-other-fleet", detail }
     }
   }
   return undefined
@@ -165,12 +176,9 @@ export function resolvePolicy(
   waveIndex: number,
   sustainedFailureMs: Millis
 ): ResolvedPolicy | undefined {
-  if (!Object.hasOwn(fleet.channels, channel)) return undefined
-  const name = fleet.channels[channel]!.rolloutPolicy
-  if (!Object.hasOwn(fleet.rolloutPolicies, name)) return undefined
-  const policy = fleet.rolloutPolicies[name]!
-  const resolved = Object.hasOwn(fleet.waves, channel) ? fleet.waves[channel]![waveIndex] : undefined
-  const wave = resolved ?? policy.waves[waveIndex]
+  const policy = policyOf(fleet, channel)
+  if (policy === undefined) return undefined
+  const wave = wavesOf(fleet, channel)[waveIndex] ?? policy.waves[waveIndex]
   const gate = policy.healthGate.systemdFailedUnits
   return {
     onHealthFailure: policy.onHealthFailure,

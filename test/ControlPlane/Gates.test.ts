@@ -130,6 +130,35 @@ describe("disruption budgets (D17)", () => {
     assert.strictEqual(plane.answerTo(waiterId)?._tag, "Dispatch")
   })
 
+  it("a place that the plan's own action frees is given in the same pass", () => {
+    const plane = heard(three)
+    dispatched(plane, "h1")
+    plane.polls("h1", "nothing")
+    const waiterId = plane.park("h2")
+    assert.match(because(plane, "h2"), /h1 has a dispatch on its way/)
+    // The next release takes back what h1 never got.
+    plane.publish({ ...three, ref: "b2", signedAt: plane.now + 1 })
+    assert.strictEqual(plane.answerTo(waiterId)?._tag, "Dispatch")
+  })
+
+  it("what an agent has left for another rollout holds no place, also where that one could not be acknowledged", () => {
+    const plane = heard(three)
+    dispatched(plane, "h1").accepts(plane)
+    const next: Release = { ...three, ref: "b2", signedAt: plane.now + 1 }
+    plane.publish(next)
+    const agent = dispatched(plane, "h1")
+    const waves = [["h2"], ["h1", "h3"]]
+    plane.publish({ ...next, signedAt: plane.now + 2, closures: { h1: closureOf("c3", "h1") }, waves })
+    agent.does({ kind: "DispatchAck", currentClosureAtDispatch: "", receivedAt: plane.now }, plane.now)
+    assert.deepInclude(plane.post("h1", "stable@b2", agent.rows[0]!), { _tag: "Refused", reason: "wrong-attempt" })
+    agent.does({ kind: "ActivationFailed", exitCode: 1, stderrTail: "", failedAt: plane.now }, plane.now)
+    plane.pass(90_001)
+    plane.polls("h1", { rolloutId: "stable@b2", attempt: 1 })
+    for (const _ of [1, 2]) plane.heartbeat("h1", { digests: [agent.digest] })
+    plane.pass(0)
+    assert.isDefined(plane.poll("h2"))
+  })
+
   it("what its poll said before the next dispatch left says nothing of that one", () => {
     const plane = heard(three)
     plane.polls("h1", "nothing")
@@ -165,6 +194,25 @@ describe("disruption budgets (D17)", () => {
     assert.isUndefined(plane.poll("h2"), "it says that it still activates")
     plane.heartbeat("h1", { digests: [{ ...agent.digest, state: "Failed" }] })
     assert.isDefined(plane.poll("h1"), "its place is for its next attempt")
+  })
+
+  it("what a host was at when it took another rollout keeps no place by a digest of that time", () => {
+    const plane = heard(three)
+    const first = dispatched(plane, "h1")
+    first.accepts(plane)
+    plane.publish({ ...three, ref: "b2", signedAt: plane.now + 1 })
+    const second = dispatched(plane, "h1")
+    plane.publish({ ...three, signedAt: plane.now + 2, waves: [["h2", "h3"], ["h1"]] })
+    second.soaks(plane)
+    plane.pass(soakMs)
+    second.converges(plane)
+    plane.polls("h1")
+    for (const _ of [1, 2]) plane.heartbeat("h1", { digests: [first.digest, second.digest] })
+    plane.pass(0)
+    assert.isUndefined(plane.poll("h2"), "it goes by the first")
+    for (const _ of [1, 2]) plane.heartbeat("h1", { digests: [second.digest, first.digest] })
+    plane.pass(0)
+    assert.isDefined(plane.poll("h2"))
   })
 
   it("a host that its release leaves out, or that goes to another channel, keeps its place while it is at it", () => {
@@ -326,7 +374,10 @@ describe("channel edges (D15, C-W16)", () => {
     agent.soaks(plane)
     agent.rollsBack(plane)
     assert.match(because(plane, "s1"), /edge@a1 is Reverted/)
-    assert.match(verdictOf(plane, "s1")?.clearedBy ?? "", /a new ref on channel edge/)
+    assert.strictEqual(
+      verdictOf(plane, "s1")?.clearedBy,
+      "a new ref on channel edge, or nixfleet rollout clear edge@a1 once the cause is repaired; and its completion"
+    )
   })
 
   it("one of which nothing is known holds; one without hosts does not", () => {
@@ -375,7 +426,7 @@ describe("host edges (control-plane.md §6.2)", () => {
 
   it("an edge to a host that the fleet does not have holds; one to a host of another channel does not", () => {
     const unknown = heard({ ...release, edges: [["ghost", "app"]] })
-    assert.match(because(unknown, "app"), /ghost comes first: it has no record/)
+    assert.match(because(unknown, "app"), /ghost comes first: stable@a1 has no such host/)
     const other = heard({ ...release, edges: [["e1", "app"]] }, { channel: "edge", ref: "a1", waves: [["e1"]] })
     assert.isDefined(other.poll("app"))
   })

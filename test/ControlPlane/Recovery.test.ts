@@ -130,6 +130,20 @@ describe("A wiped database (D6)", () => {
     assert.match(at(plane.state.verdicts, "h2")?.because ?? "", /h1 is activating/)
   })
 
+  it("what a host tells of the channel that it left may be the last word that its new one waits for", () => {
+    const plane = new Plane()
+    const left: Release = { channel: "edge", ref: "a1", waves: [["h1"]] }
+    plane.publish(left)
+    plane.hear(left)
+    const agent = dispatched(plane, "h1")
+    plane.polls("h1", { rolloutId: "edge@a1", attempt: 1 })
+    plane.publish({ ref: "b2", waves: [["h1"]], signedAt: start + 1000 })
+    assert.isDefined(at(plane.state.channels, "stable")?.recovery)
+    agent.accepts(plane)
+    assert.isUndefined(at(plane.state.channels, "stable")?.recovery)
+    assert.strictEqual(plane.poll("h1")?.rollout_id, "stable@b2")
+  })
+
   it("what a host took long ago is no riddle to a new database", () => {
     const plane = new Plane()
     plane.publish({ ref: "a1", waves: [["h1"]] })

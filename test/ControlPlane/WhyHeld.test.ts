@@ -110,7 +110,8 @@ describe("what holds a host (D17)", () => {
       },
       standing: "held",
       reason: "recovery",
-      because: "this database is new, and these hosts of the channel have not reported yet: h2 and h3",
+      because:
+        "the channel is new to this database, and not all that these hosts have done is known here yet: h2 and h3",
       earliestAfterMs: 150_000
     },
     {
@@ -229,7 +230,8 @@ describe("what holds a host (D17)", () => {
       host: "h3",
       standing: "held",
       reason: "recovery",
-      because: "this database is new, and these hosts of the channel have not reported yet: h2 and h3",
+      because:
+        "the channel is new to this database, and not all that these hosts have done is known here yet: h2 and h3",
       earliestAfterMs: 150_000,
       evidence: [/^h2: it was never heard by this database$/]
     },

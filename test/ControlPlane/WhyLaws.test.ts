@@ -197,7 +197,7 @@ function clear(fleet: RandomFleet, host: string, found: Explanation): Plane {
     // The host has the next step, and these are all it can do: what it did and did not tell yet, or to converge.
     default: {
       const agent = fleet.agents.get(host)
-      const untold = agent?.rows.slice(fleet.untold.get(host) ?? 0) ?? []
+      const untold = agent?.rows.slice(fleet.told.get(agent) ?? 0) ?? []
       if (agent !== undefined && untold.length > 0) {
         for (const row of untold) plane.post(host, agent.rolloutId, row)
         plane.heartbeat(host, { digests: [agent.digest] })

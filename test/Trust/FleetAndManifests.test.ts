@@ -177,4 +177,14 @@ describe("the hosts of a manifest (D14)", () => {
     const other = withHost({ ...entry, targetClosure: closure("9", "other") })
     assert.strictEqual(checkManifestHosts(other, fleet)?.reason, "manifest-other-target")
   })
+
+  it("may be in a wave of the fleet or of its policy only: each wave up to the last is made room for", () => {
+    const check = (waveIndex: number, of: FleetResolved) =>
+      checkManifestHosts(withHost({ ...entry, waveIndex }), of)?.reason
+    const table = [[fleet, 2], [{ ...fleet, waves: {} }, 2], [{ ...fleet, waves: {}, rolloutPolicies: {} }, 1]] as const
+    for (const [of, count] of table) {
+      assert.isUndefined(check(count - 1, of))
+      for (const index of [count, 4_294_967_295]) assert.strictEqual(check(index, of), "manifest-other-fleet")
+    }
+  })
 })

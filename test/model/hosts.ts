@@ -109,7 +109,9 @@ export function newHost(name: string, running: string): Host {
 /** Times of the future are the present again, and what only people read or what only paces is left out. */
 function settledState(state: State): State {
   const { clock: _, contact: __, ...rest } = state
-  const rollouts = new Map([...rest.rollouts].map(([id, entry]) => [id, settledEntries.of(entry, "", () => settledEntry(entry))]))
+  const rollouts = new Map(
+    [...rest.rollouts].map(([id, entry]) => [id, settledEntries.of(entry, "", () => settledEntry(entry))])
+  )
   return { ...rest, rollouts, observedSince: 0 }
 }
 
@@ -138,7 +140,10 @@ export function offer(host: Host, input: Input, isLater = false): { readonly hos
       ? []
       : [same({ rolloutId: write.row.rolloutId, event: atPresent(event) })]
   })
-  return { host: same({ ...host, state: settledState(state), rows: rows.length === 0 ? host.rows : [...host.rows, ...rows] }), answer }
+  return {
+    host: same({ ...host, state: settledState(state), rows: rows.length === 0 ? host.rows : [...host.rows, ...rows] }),
+    answer
+  }
 }
 
 const accepts = (host: Host, input: Input, isLater = false): Host => offer(host, input, isLater).host

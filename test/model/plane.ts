@@ -249,7 +249,10 @@ function reduced(whole: State, moment: number, release: number): Plane {
       ...state,
       nextDelivery: 1,
       audits: HashMap.empty(),
-      polled: HashMap.filter(kept.polled, (_, host) => isOffered(whole, host) || isRecovering(whole)),
+      polled: HashMap.filter(
+        kept.polled,
+        ({ taken }, host) => isOffered(whole, host) || isRecovering(whole) || isAtAnother(whole, host, taken)
+      ),
       hosts: changed(
         kept.hosts,
         ({ rollouts, seen }) => seen === undefined ? { rollouts } : { rollouts, seen: quiet(whole, seen) }
@@ -323,6 +326,14 @@ const isOffered = (state: State, host: string): boolean =>
 /** Whether a channel waits for its hosts, or no release was read yet. */
 export const isRecovering = ({ channels }: Pick<State, "channels">): boolean =>
   HashMap.isEmpty(channels) || HashMap.some(channels, ({ recovery }) => recovery !== undefined)
+
+/** Here the host is under way in a rollout that it has left for another one. */
+const isAtAnother = (state: State, host: string, taken: Taken = "nothing"): boolean =>
+  [...HashMap.entries(state.rollouts)].some(([rolloutId, { hosts }]) => {
+    const record = at(hosts, host)?.record
+    return (record?.state === "Activating" || record?.state === "Soaking") && record.closedAt === undefined &&
+      (taken === "nothing" || taken.rolloutId !== rolloutId)
+  })
 
 export const leaseOf = ({ state }: Plane, host: string) => at(state.queue, host)?.lease
 

@@ -199,31 +199,6 @@ export const activatorContract = (
         })
     )
 
-    fact("a cancelled switch is killed, for good, and the next one can start", (harness) =>
-      Effect.gen(function*() {
-        const slow = yield* harness.publish("slow", "slow")
-        const good = yield* harness.publish("good", "good")
-        yield* realised(good)
-        const activator = yield* realised(slow)
-        yield* activator.startSwitch(slow, switchId(1))
-        yield* activator.cancelSwitch(switchId(1))
-        assert.strictEqual((yield* activator.switchResult(switchId(1)))._tag, "Killed")
-        assert.isUndefined((yield* activator.current).running)
-        assert.deepStrictEqual(yield* activator.startSwitch(good, switchId(2)), { _tag: "Started" })
-        assert.strictEqual((yield* awaitSwitch(switchId(2)))._tag, "Exited")
-      }))
-
-    fact("cancelling what has ended or never began changes nothing", (harness) =>
-      Effect.gen(function*() {
-        const closure = yield* harness.publish("good", "good")
-        const result = yield* activate(closure, switchId(1))
-        const activator = yield* Activator
-        yield* activator.cancelSwitch(switchId(1))
-        yield* activator.cancelSwitch(switchId(2))
-        assert.deepStrictEqual(yield* activator.switchResult(switchId(1)), result)
-        assert.deepStrictEqual(yield* activator.switchResult(switchId(2)), { _tag: "Lost" })
-      }))
-
     fact(
       "another agent on the same host finds the switch, its result and the profile",
       (harness) =>

@@ -5,7 +5,6 @@
 import type { StepError } from "../../Rollout/Host.ts"
 import type { EventOutcome } from "../../Schema/ControlPlaneJournal.ts"
 import type { LogFields } from "../../Schema/Logs.ts"
-import { splitRolloutId } from "../../Schema/Primitives.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
 import type { AgentEvent, AgentEventKind, HostStateName } from "../../Schema/Wire.ts"
 import type { Draft } from "../Draft.ts"
@@ -22,7 +21,7 @@ import {
   plannedHost,
   type RolloutEntry
 } from "../State.ts"
-import { isMissing } from "./Recovery.ts"
+import { markArrived } from "./Recovery.ts"
 
 /**
  * How often the same event is sent back for those before it. An agent that keeps its journal supplies them at once; one
@@ -35,11 +34,12 @@ const auditsPerHour = 200
 
 export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
   const { event, hostname, rolloutId } = input.envelope
-  const entry = hostIn(draft.state, rolloutId, hostname)
-  const rollout = at(draft.state.rollouts, rolloutId)
+  const before = draft.state
+  const entry = hostIn(before, rolloutId, hostname)
+  const rollout = at(before.rollouts, rolloutId)
   if (entry === undefined || rollout === undefined) {
     // Before the first artifacts the rollout may still be opened: nothing may be lost by being early (W1).
-    if (draft.state.artifacts === undefined) return { _tag: "NotReady" }
+    if (before.artifacts === undefined) return { _tag: "NotReady" }
     return refuse(draft, input, { reason: "unknown-rollout", class: "illegal", numbered: false })
   }
   const place = placeOf(entry.ledger, input)
@@ -72,8 +72,6 @@ export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
   if (!result.ok) {
     return refuse(draft, input, { ...refusalOf(result.error), numbered: true, afterGap: place._tag === "Gap" })
   }
-  const before = record.state
-  const wasMissing = isMissing(draft.state, rolloutId, hostname)
   draft.record(
     { host: hostname, rolloutId },
     {
@@ -84,7 +82,11 @@ export function decideEvent(draft: Draft, input: EventReceived): EventAnswer {
       numbered: true
     }
   )
-  told(draft, input, { from: before, to: result.record.state, wasMissing })
+  const [from, to] = [record.state, result.record.state]
+  // A deferral and an end may open or close a gate of other hosts; the way there opens none (W6, D20).
+  if (from !== to && moveGates.has(to)) draft.markAll()
+  else markArrived(draft, before, hostname)
+  if (from !== to) draft.log("events", "info", "host state changed", { ...about(input), from, to })
   return { _tag: "Applied" }
 }
 
@@ -96,20 +98,6 @@ function isAhead({ record }: HostInRollout, { plan }: RolloutEntry, event: Agent
 
 /** States that may open or close a gate of other hosts; the way there opens none (W6, D20). A deferral frees its place in budgets. */
 const moveGates: ReadonlySet<HostStateName> = new Set(["Converged", "Deferred", "Failed", "Reverted"])
-
-/** Plans anew what the event may have changed for others; what only time changes is the tick's. */
-function told(
-  draft: Draft,
-  input: EventReceived,
-  { from, to, wasMissing }: { readonly from: HostStateName; readonly to: HostStateName; readonly wasMissing: boolean }
-): void {
-  const { hostname, rolloutId } = input.envelope
-  if (from !== to && moveGates.has(to)) draft.markAll()
-  else if (wasMissing && !isMissing(draft.state, rolloutId, hostname)) {
-    draft.arrived(splitRolloutId(rolloutId).channel, hostname)
-  }
-  if (from !== to) draft.log("events", "info", "host state changed", { ...about(input), from, to })
-}
 
 type Place =
   | { readonly _tag: "Next" }

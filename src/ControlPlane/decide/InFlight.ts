@@ -57,9 +57,9 @@ function doingOf(
 ): Pick<InFlight, "doing" | "endsAt"> | undefined {
   switch (record.state) {
     case "Activating":
-      return { doing: "is activating" }
+      return tookAnother(record, state) ? undefined : { doing: "is activating" }
     case "Soaking":
-      return { doing: "is soaking", endsAt: soakDue(record) }
+      return tookAnother(record, state) ? undefined : { doing: "is soaking", endsAt: soakDue(record) }
     case "Pending":
       return isInDoubt(entry, seen, state, now) ? { doing: "did not acknowledge its dispatch yet" } : undefined
     case "Deferred":
@@ -70,6 +70,12 @@ function doingOf(
   }
 }
 
+/** Its polls say so: what it took since has closed this record there, also where the acknowledgement could not be taken here. */
+function tookAnother({ hostname, rolloutId }: HostRecord, { polled }: State): boolean {
+  const taken = at(polled, hostname)?.taken
+  return taken !== undefined && (taken === "nothing" || taken.rolloutId !== rolloutId)
+}
+
 function isInDoubt(
   { offeredUntil, record }: HostInRollout,
   seen: HostSeen | undefined,
@@ -77,16 +83,15 @@ function isInDoubt(
   now: number
 ): boolean {
   if (offeredUntil === undefined) return false
-  const polled = at(state.polled, record.hostname)
-  if (polled === undefined) return true
-  const { heartbeats, taken } = polled
-  if (taken !== undefined && (taken === "nothing" || taken.rolloutId !== record.rolloutId)) return false
+  if (tookAnother(record, state)) return false
+  const heartbeats = at(state.polled, record.hostname)?.heartbeats ?? 0
   if (seen === undefined || heartbeats < heartbeatsOfProof) return true
   // An end that is further away than a lease lasts was noted before the clock was set back: no time can be told by it.
   if (seen.receivedAt <= offeredUntil && offeredUntil - now <= state.limits.leaseMs) return true
-  return seen.digests.some((digest) =>
+  // An earlier attempt is under way while the agent goes by it: that record comes first, the others are closed (D10).
+  return seen.digests.some((digest, index) =>
     digest.rollout_id === record.rolloutId &&
-    (digest.attempt >= record.attempt || digest.state === "Activating" || digest.state === "Soaking")
+    (digest.attempt >= record.attempt || (index === 0 && (digest.state === "Activating" || digest.state === "Soaking")))
   )
 }
 

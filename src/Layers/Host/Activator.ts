@@ -106,6 +106,4 @@ export class Activator extends Context.Service<Activator, {
    * guard (`Recovery.ts`).
    */
   readonly recovery: (order: GuardOrder) => string
-  /** Ends a running switch and its whole process group. */
-  readonly cancelSwitch: (id: SwitchId) => Effect.Effect<void>
 }>()("nixfleet/Layers/Host/Activator") {}

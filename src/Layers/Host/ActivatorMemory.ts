@@ -145,12 +145,6 @@ export class MemoryHost {
     return this.#switches.get(keyOf(id))?.result ?? { _tag: "Lost" }
   }
 
-  cancelSwitch(id: SwitchId, now: number): void {
-    this.settle(now)
-    const found = this.#switches.get(keyOf(id))
-    if (found?.result._tag === "Running") found.result = killed("SIGTERM")
-  }
-
   isSwitching(): boolean {
     return this.#inFlight() !== undefined
   }
@@ -239,7 +233,6 @@ export const layer = (host: MemoryHost): Layer.Layer<Activator> =>
       startSwitch: (closure, id) => Effect.map(host.now, (now) => host.startSwitch(closure, id, now)),
       switchResult: (id) => Effect.map(host.now, (now) => host.switchResult(id, now)),
       // The memory guard moves the host itself.
-      recovery: () => "",
-      cancelSwitch: (id) => Effect.map(host.now, (now) => host.cancelSwitch(id, now))
+      recovery: () => ""
     })
   )

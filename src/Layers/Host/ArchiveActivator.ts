@@ -348,14 +348,7 @@ const make = (config: ArchiveActivatorConfig) =>
           action: "switch",
           setProfile: generations.recovery,
           reserves: [join(config.runDir, reserveName)]
-        }),
-      cancelSwitch: (id) =>
-        Effect.tryPromise({ try: () => switches.cancel(id), catch: errorText }).pipe(
-          Effect.catch((problem) =>
-            log.error("cannot end a switch", { ...fieldsOf(id), reason: "switch-not-ended", detail: problem })
-          ),
-          Effect.uninterruptible
-        )
+        })
     })
   })
 

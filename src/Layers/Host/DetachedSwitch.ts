@@ -1,5 +1,5 @@
 /**
- * Starts, watches and ends switches that run apart from this process: no pipe to us, result in a file. A switch survives
+ * Starts and watches switches that run apart from this process: no pipe to us, result in a file. A switch survives
  * the agent's end, kill -9 included, and any later agent reads its result. How it is set apart is the launcher's
  * (`SwitchLaunch.ts`, `nix/SystemdSwitch.ts`); a switch in a mere session of its own needs `KillMode=process` in the unit of
  * the agent, otherwise the end of the unit ends the switch with it.
@@ -16,7 +16,6 @@ import { constants } from "node:os"
 import { join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import type { GuardOrder } from "../../Schema/GuardOrder.ts"
-import { writeAtomically } from "../Disk/AtomicFile.ts"
 import type { StartSwitchOutcome, SwitchId, SwitchResult } from "./Activator.ts"
 import { switchScript } from "./Archive.ts"
 import { errorText, makeDirectory, syncPath, unlessAbsent } from "./DurableFiles.ts"
@@ -53,8 +52,6 @@ const stderrTailBytes = 500
 const pollMs = 50
 /** How long a lock whose holder is none of our unfinished switches is waited for; nothing interrupts it, shutdown included. */
 const endingMs = 500
-/** Between two TERMs of a cancellation; a multiple of `pollMs`. */
-const resendMs = 250
 /** Beyond the grace, for the supervisor to write its result. */
 const settleMs = 5_000
 /** Records kept for people who look; the journal needs only those of live rollouts. */
@@ -118,24 +115,6 @@ export class DetachedSwitches {
     if (await launch.ending(environment)) return { _tag: "Running" }
     const late = await this.#resultLine(record)
     return late === undefined ? { _tag: "Lost" } : this.#parse(late, await this.#stderrTail(record))
-  }
-
-  /** Ends the switch: TERM, after the grace KILL; afterwards none of its processes is left and it has a result. */
-  async cancel(id: SwitchId): Promise<void> {
-    const record = this.#record(id)
-    if (await this.#claimedBy(record) === undefined || await this.#resultLine(record) !== undefined) return
-    const running = await this.#runningPid(record)
-    const mark = markOf(record)
-    for (let waitedMs = 0; waitedMs < this.#config.graceMs + settleMs; waitedMs += pollMs) {
-      if (running === undefined || !(await carriesMark(running, mark))) break
-      // Again and again: one that arrives while the supervisor forks is seen by neither of the two.
-      if (waitedMs % resendMs === 0) signalProcess(running, "SIGTERM")
-      await sleep(pollMs)
-    }
-    await killMarked(record)
-    if (await this.#resultLine(record) === undefined) {
-      writeAtomically(`${record}.result`, Buffer.from(`killed ${constants.signals.SIGKILL}\n`))
-    }
   }
 
   /** The program that goes back without this process (`Recovery.ts`). */

@@ -16,7 +16,7 @@ import { Context, Effect, Layer, Option, Schema } from "effect"
 import { randomUUID } from "node:crypto"
 import { closeSync, mkdirSync, openSync, readdirSync, rmSync, unlinkSync, writeSync } from "node:fs"
 import { uptime } from "node:os"
-import { join } from "node:path"
+import { dirname, join } from "node:path"
 import { setTimeout as sleep } from "node:timers/promises"
 import { type GuardOrder, GuardOrderJson, type GuardState } from "../../Schema/GuardOrder.ts"
 import { errorCode, readIfPresent, syncDirectory, writeAtomically } from "../Disk/AtomicFile.ts"
@@ -44,8 +44,8 @@ export class Guard extends Context.Service<Guard, {
   /** Fails with what the system said. An order that cannot be understood is none. */
   readonly state: Effect.Effect<GuardState, string>
   /**
-   * Synchronous, for the reducer's commit. False when the guard of this activation has fired already. Throws `CommitHeld`
-   * while the disk forbids it.
+   * Synchronous and durable, for the reducer's commit. False when the guard of this activation has fired already. Throws
+   * `CommitHeld` while the disk forbids it.
    */
   readonly disarm: (order: GuardOrder) => boolean
   /** Forgets what is over: orders that were disarmed, and a guard that has fired and ended. */
@@ -103,10 +103,11 @@ function placesIn(directory: string): ReadonlyArray<string> {
 /** Why a file cannot be deleted now and may be later; the commit that wants it waits as for its own disk. */
 const heldBy = { EROFS: "disk-read-only", ENOSPC: "disk-full" } as const
 
-/** False when there is no such file. */
+/** Durably; false when there is no such file. */
 function deleted(file: string): boolean {
   try {
     unlinkSync(file)
+    syncDirectory(dirname(file))
     return true
   } catch (error) {
     const code = errorCode(error)

@@ -8,8 +8,9 @@
  * the agent's own rollback: a record runs at most once, so whoever is first, there is one switch back. One that was lost, as by
  * a power cut in the middle of it, is begun once more, under the record that the agent would take next (D7).
  *
- * It fails, and is tried again, while another switch holds the host and while a disk is full; the space that is kept for the
- * way back is given up first. A host that runs none of the expected closures was switched by somebody else, and is left alone.
+ * It fails, and is tried again, while another switch holds the host, when the switch back was lost, and while a disk is full; the
+ * space that is kept for the way back is given up first. A host that runs none of the expected closures was switched by somebody
+ * else, and is left alone.
  */
 import { makeLock, supervisorProgram } from "./SwitchSupervisor.ts"
 
@@ -102,7 +103,7 @@ case $back in
 ${backs.map(started).join("\n")}
 esac
 case $said in
-  started) ;;
+  started) [ -e "$back.result" ] || { echo "the switch back left no result"; exit 1; } ;;
   busy) echo "another switch runs"; exit 1 ;;
   *) refused "$said" ;;
 esac

@@ -10,7 +10,7 @@
  *
  * Files: `<record>.claim` holds its pid, durable before the switch runs and never removed while the record lives: a
  * record runs at most once. `<record>.result` holds one line, durable before the lock is free: `exited N`, `killed N`
- * or `timeout`. `<record>.out` and `<record>.err` are what the switch wrote.
+ * or `timeout`; there is none when `timeout` could not begin. `<record>.out` and `<record>.err` are what the switch wrote.
  *
  * Who moves `current-system`: the switch itself may, as on NixOS (`NIXFLEET_CURRENT_SYSTEM` names the link,
  * `NIXFLEET_CLOSURE` the closure). Where the driver says so, the supervisor moves it after exit 0 or 4 (switched, some
@@ -80,6 +80,8 @@ while :; do
   [ -n "$signalled" ] || break
 done
 
+# "timeout" itself failed, as on a host that cannot fork: nothing was switched, and without a result the switch is lost.
+[ "$code" -ne 125 ] || exit 1
 outcome="exited $code"
 if [ "$code" -gt 128 ]; then outcome="killed $((code - 128))"; fi
 if [ "$code" -eq 124 ] || [ "$code" -eq 137 ]; then

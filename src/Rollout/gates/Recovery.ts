@@ -1,6 +1,6 @@
 /**
- * A control plane whose database was wiped dispatches nothing on a channel until every host of its manifest has sent a
- * digest, or a visible grace is over (D6): otherwise it would repeat activations, failed ones included.
+ * A control plane dispatches nothing on a channel that is new to its database until every host of its manifest has told what
+ * it did, or a visible grace is over (D6): after a wipe it would otherwise repeat activations, failed ones included.
  */
 import type { Gate } from "../planner/View.ts"
 import { pass } from "../planner/View.ts"
@@ -12,8 +12,9 @@ export const recovery: Gate = ({ now, recovering }) => {
   return {
     pass: false,
     gate: "recovery",
-    because: `this database is new, and these hosts of the channel have not reported yet: ${named(missingHosts)}`,
-    clearedBy: "a heartbeat of each of them, or the end of the grace",
+    because: "the channel is new to this database, and not all that these hosts have done is known here yet: " +
+      named(missingHosts),
+    clearedBy: "a heartbeat, a poll and the missing events of each of them, or the end of the grace",
     earliestAt: untilAt,
     hosts: missingHosts.slice(0, shownHosts)
   }

@@ -75,7 +75,11 @@ function holdOfRollout({ report, rollout }: Standing): Hold | undefined {
     const failed = failedIn(rollout, hostsByWave(rollout.plan))
     return {
       because: `${rolloutId} is ${state}${failed.length === 0 ? "" : `, because ${named(failed)} failed`}`,
-      clearedBy: `a new ref on channel ${record.channel}, and its completion`,
+      clearedBy: `a new ref on channel ${record.channel}${
+        state === "Failed" || state === "Reverted"
+          ? `, or nixfleet rollout clear ${rolloutId} once the cause is repaired; and its completion`
+          : ", and its completion"
+      }`,
       hosts: failed.slice(0, shownHosts)
     }
   }

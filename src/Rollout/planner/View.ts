@@ -116,7 +116,7 @@ export interface Freeze extends HeldBy {
 export interface Recovering {
   /** End of the grace, epoch ms. */
   readonly untilAt: number
-  /** Hosts of the manifest that have sent no digest yet, sorted. */
+  /** Hosts of the manifest of which not everything is known here yet, sorted. */
   readonly missingHosts: ReadonlyArray<string>
 }
 
@@ -214,8 +214,8 @@ export interface Candidate {
   readonly condemnedBy?: string | undefined
   /** Channels before this one that are not complete. */
   readonly predecessors: ReadonlyArray<Predecessor>
-  /** Hosts before this one, and how far they are. */
-  readonly edges: ReadonlyArray<{ readonly edge: PlannedEdge; readonly proof: Proof }>
+  /** Hosts before this one, and how far they are; `undefined`: the rollout has no such host, and never will. */
+  readonly edges: ReadonlyArray<{ readonly edge: PlannedEdge; readonly proof: Proof | undefined }>
   readonly budgets: ReadonlyArray<Budget>
   readonly flights: FlightCount
   /** Its dispatch is on its way already. */

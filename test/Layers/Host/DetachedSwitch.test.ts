@@ -52,6 +52,15 @@ const recordOf = (host: Host): string => {
   return join(host.config.stateDir, claims[0]!.slice(0, -".claim".length))
 }
 const supervisorOf = (host: Host): number => Number(readFileSync(`${recordOf(host)}.claim`, "utf8"))
+/** Ends the only switch of a host as a service manager does at a shutdown, and answers its result. */
+const stopped = (host: Host) =>
+  Effect.gen(function*() {
+    yield* until(() => linesOf(host.runsFile).length === 1)
+    const pid = supervisorOf(host)
+    signalProcess(pid, "SIGTERM")
+    yield* until(() => !existsSync(`/proc/${pid}/cwd`))
+    return yield* awaitSwitch(switchId())
+  })
 const livingOf = (host: Host) => Effect.promise(() => processesWith(`NIXFLEET_SWITCH=${recordOf(host)}`))
 
 describe("a switch", () => {
@@ -180,16 +189,27 @@ describe("a switch", () => {
       assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" })
     }))
 
-  onHost("that is cancelled loses its whole group, those that ignore TERM included", (host) =>
-    Effect.gen(function*() {
-      const { activator, closure } = yield* ready(host, `(${switches.stubborn}) & ${switches.stubborn}`)
-      yield* activator.startSwitch(closure, switchId())
-      yield* until(() => linesOf(host.runsFile).length === 1)
-      yield* activator.cancelSwitch(switchId())
-      const result = yield* activator.switchResult(switchId())
-      assert.strictEqual(result._tag, "Killed")
-      assert.deepStrictEqual(yield* livingOf(host), [])
-    }), { switchGraceMs: 200 })
+  onHost(
+    "that ends as `timeout` does where it cannot fork is lost: that says nothing about the closure",
+    (host) =>
+      Effect.gen(function*() {
+        const { closure } = yield* ready(host, "exit 125")
+        assert.deepStrictEqual(yield* activate(closure, switchId()), { _tag: "Lost" })
+        assert.deepStrictEqual(yield* activate(closure, switchId(1, { run: 2 })), { _tag: "Lost" })
+      })
+  )
+
+  onHost(
+    "whose supervisor is told to stop loses its whole group, those that ignore TERM included",
+    (host) =>
+      Effect.gen(function*() {
+        const { activator, closure } = yield* ready(host, `(${switches.stubborn}) & ${switches.stubborn}`)
+        yield* activator.startSwitch(closure, switchId())
+        assert.strictEqual((yield* stopped(host))._tag, "Killed")
+        assert.deepStrictEqual(yield* livingOf(host), [])
+      }),
+    { switchGraceMs: 200 }
+  )
 
   onHost("may leave a daemon behind: it neither is killed nor holds the lock", (host) =>
     Effect.gen(function*() {
@@ -225,9 +245,9 @@ describe("a switch", () => {
 })
 
 /** A host that went from one closure to another, and the order of its guard. */
-const gone = (host: Host) =>
+const gone = (host: Host, oldBody = "exit 0") =>
   Effect.gen(function*() {
-    const { activator, closure: old } = yield* ready(host, "exit 0")
+    const { activator, closure: old } = yield* ready(host, oldBody)
     yield* activate(old, switchId(1))
     const target = yield* publishClosure(host.source, "target", "exit 0")
     yield* activator.realise(target)
@@ -313,6 +333,17 @@ describe("the way back, without an agent,", () => {
       powerCut(2)
       assert.strictEqual(recover(), 0)
       assert.strictEqual(linesOf(host.runsFile).length, 4)
+    }))
+
+  onHost("is gone once more when the host had no room for its switch", (host) =>
+    Effect.gen(function*() {
+      const full = join(host.root, "full")
+      const { activator, old, recover } = yield* gone(host, `[ ! -e ${full} ] || { rm ${full}; exit 125; }`)
+      writeFileSync(full, "")
+      assert.strictEqual(recover(), 1)
+      assert.strictEqual(recover(), 0)
+      assert.deepStrictEqual(yield* activator.current, { running: old, profile: old })
+      assert.strictEqual((yield* activator.switchResult(back(2)))._tag, "Exited")
     }))
 
   onHost("ends first what a switch without its supervisor left running", (host) =>
@@ -415,19 +446,20 @@ describe("after a crash", () => {
     (host) =>
       Effect.gen(function*() {
         const { activator, closure } = yield* ready(host, "sleep 60")
+        const quick = yield* publishClosure(host.source, "quick", "exit 0")
+        yield* activator.realise(quick)
         yield* activator.startSwitch(closure, switchId())
-        yield* activator.cancelSwitch(switchId())
+        yield* stopped(host)
         const record = recordOf(host)
         const stranger = spawn("sleep", ["60"], { stdio: "ignore" })
         yield* Effect.ensuring(
           Effect.gen(function*() {
             yield* Effect.promise(() => once(stranger, "spawn"))
             writeFileSync(`${record}.claim`, `${stranger.pid}\n`)
-            writeFileSync(`${record}.result`, "garbage\n")
+            rmSync(`${record}.result`)
             assert.deepStrictEqual(yield* activator.switchResult(switchId()), { _tag: "Lost" })
-            yield* activator.cancelSwitch(switchId())
-            yield* activator.startSwitch(closure, switchId(2))
-            yield* activator.cancelSwitch(switchId(2))
+            assert.deepStrictEqual(yield* activator.startSwitch(quick, switchId(2)), { _tag: "Started" })
+            yield* awaitSwitch(switchId(2))
             assert.isNull(stranger.exitCode)
             assert.isNull(stranger.signalCode)
           }),
@@ -484,8 +516,7 @@ describe("after a crash", () => {
           Effect.provide(other, { local: true })
         )
         assert.strictEqual(outcome._tag, "Busy")
-        yield* activator.cancelSwitch(switchId())
-        assert.strictEqual((yield* activator.switchResult(switchId()))._tag, "Killed")
+        assert.strictEqual((yield* stopped(host))._tag, "Killed")
       }).pipe(Effect.provide(Layer.orDie(host.layer)))
     }))
 

@@ -27,9 +27,16 @@ describe("verdicts name what they looked at (D17)", () => {
     assert.include(condemned.because, "bad, which its manifest names, failed on db-1")
   })
 
-  it("a new database names the hosts that it has not heard", () => {
+  it("a channel that is new to the database names the hosts of which not everything is known", () => {
     const verdict = held({ recovering: { untilAt: late + 1, missingHosts: ["a", "b"] } })
-    assert.match(verdict.because, /not reported yet: a and b$/)
+    assert.strictEqual(
+      verdict.because,
+      "the channel is new to this database, and not all that these hosts have done is known here yet: a and b"
+    )
+    assert.strictEqual(
+      verdict.clearedBy,
+      "a heartbeat, a poll and the missing events of each of them, or the end of the grace"
+    )
     assert.strictEqual(verdict.earliestAt, late + 1)
   })
 
@@ -45,13 +52,12 @@ describe("verdicts name what they looked at (D17)", () => {
 })
 
 describe("host edges (control-plane.md §6.2, D11)", () => {
-  const edge = (state: HostStateName | undefined, now: number = late): Candidate["edges"][number] => ({
+  const edge = (state: HostStateName, now: number = late): Candidate["edges"][number] => ({
     edge: { gates: "db-1", reason: "schema first" },
-    proof: proofOf(state === undefined ? undefined : recordIn(state), true, now)
+    proof: proofOf(recordIn(state), true, now)
   })
 
-  const table: ReadonlyArray<readonly [HostStateName | undefined, string | undefined]> = [
-    [undefined, "it has no record"],
+  const table: ReadonlyArray<readonly [HostStateName, string | undefined]> = [
     ["Pending", "it was not activated yet"],
     ["Activating", "it is activating"],
     ["Deferred", "it waits for reboot of kernel"],
@@ -61,7 +67,7 @@ describe("host edges (control-plane.md §6.2, D11)", () => {
     ["Converged", undefined]
   ]
   for (const [state, because] of table) {
-    it(`the host before is ${state ?? "without a record"}: ${because === undefined ? "passes" : "holds"}`, () => {
+    it(`the host before is ${state}: ${because === undefined ? "passes" : "holds"}`, () => {
       const verdict = judge(candidate({ edges: [edge(state)] }))
       assert.strictEqual(
         verdict.pass ? undefined : verdict.because,
@@ -73,6 +79,15 @@ describe("host edges (control-plane.md §6.2, D11)", () => {
       assert.isUndefined(verdict.earliestAt)
     })
   }
+
+  it("one that the rollout does not have can never converge in it: only another release clears it", () => {
+    const verdict = held({ edges: [edge("Soaking"), { edge: { gates: "ghost" }, proof: undefined }] })
+    assert.match(verdict.because, /^db-1 comes first .* 1 more/)
+    const alone = held({ edges: [{ edge: { gates: "ghost" }, proof: undefined }] })
+    assert.strictEqual(alone.because, "ghost comes first: stable@aa11 has no such host")
+    assert.strictEqual(alone.clearedBy, "publishing a fleet that has ghost on channel stable, or not the edge")
+    assert.isUndefined(alone.earliestAt)
+  })
 
   it("one whose soak is not over by this clock holds until it is", () => {
     const verdict = held({ edges: [edge("Converged", minutes(1))], now: minutes(1) })

@@ -11,7 +11,7 @@
  * Nix is configured as for every other use, by `nix.conf` and its environment variables (`Nix.ts`). A configuration that
  * does not check signatures is refused at the start and at each fetch.
  *
- * Failures: those of `Activator`; at the start `NixUnusable`.
+ * Failures: those of `Activator`; at the start `NixUnusable`, and `NixSilent` where another start may do.
  */
 import { Effect, Layer, Schema, Semaphore } from "effect"
 import { readFile } from "node:fs/promises"
@@ -80,8 +80,11 @@ export function nixActivatorConfig(
   }
 }
 
-/** Nix is not there, does not answer, or would take what nobody signed; the agent does not start. */
+/** Nix is not there, is configured wrongly, or would take what nobody signed; the agent does not start. */
 export class NixUnusable extends Schema.TaggedError<NixUnusable>()("NixUnusable", { message: Schema.String }) {}
+
+/** Nix was killed, or did not answer in time; the agent does not start now. */
+export class NixSilent extends Schema.TaggedError<NixSilent>()("NixSilent", { message: Schema.String }) {}
 
 const currentLink = ({ runDir }: NixActivatorConfig): string => join(runDir, "current-system")
 
@@ -131,7 +134,11 @@ const unusable = (message: string): NixUnusable => new NixUnusable({ message })
 
 const make = Effect.fnUntraced(function*(config: NixActivatorConfig) {
   const { nix } = config
-  const settings = yield* Effect.mapError(readSettings(nix), (problem) => unusable(`Nix cannot be used: ${problem}`))
+  const settings = yield* Effect.mapError(
+    readSettings(nix),
+    ({ detail, passing }) =>
+      passing ? new NixSilent({ message: `Nix gave no answer: ${detail}` }) : unusable(`Nix cannot be used: ${detail}`)
+  )
   const refused = refusal(settings)
   if (refused !== undefined) return yield* unusable(refused)
   const authorityFile = nix.command("nix", []).environment["NIX_SSL_CERT_FILE"]
@@ -284,21 +291,9 @@ const make = Effect.fnUntraced(function*(config: NixActivatorConfig) {
         action: config.system === "darwin" ? "activate" : "switch",
         setProfile: profile.recovery(order.closure),
         reserves: [join(nix.stateDir, reserveName)]
-      }),
-    cancelSwitch: (id) =>
-      reading(() => switches.cancel(id)).pipe(
-        Effect.catch((problem) =>
-          log.error("cannot end a switch", {
-            rollout: id.rolloutId,
-            attempt: id.attempt,
-            reason: "switch-not-ended",
-            detail: problem
-          })
-        ),
-        Effect.uninterruptible
-      )
+      })
   })
 })
 
-export const layer = (config: NixActivatorConfig): Layer.Layer<Activator, NixUnusable> =>
+export const layer = (config: NixActivatorConfig): Layer.Layer<Activator, NixUnusable | NixSilent> =>
   Layer.effect(Activator, make(config))

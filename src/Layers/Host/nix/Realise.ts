@@ -115,7 +115,7 @@ export class Realiser {
 
   get #refuseUnsigned(): Effect.Effect<void, RealiseFailure> {
     return readSettings(this.#nix).pipe(
-      Effect.mapError((detail): RealiseFailure => ({ _tag: "Transient", detail })),
+      Effect.mapError(({ detail }): RealiseFailure => ({ _tag: "Transient", detail })),
       Effect.flatMap((settings) => {
         const detail = refusal(settings)
         return detail === undefined ? Effect.void : Effect.fail<RealiseFailure>({ _tag: "CacheConfig", detail })
@@ -176,7 +176,7 @@ export class Realiser {
           if (found._tag !== "Unsubstitutable" && found._tag !== "FileRefused") return yield* Effect.fail(found)
           const settings = yield* Effect.mapError(
             readSettings(this.#nix),
-            (detail): RealiseFailure => ({ _tag: "Transient", detail })
+            ({ detail }): RealiseFailure => ({ _tag: "Transient", detail })
           )
           return yield* Effect.fail(
             found._tag === "Unsubstitutable"

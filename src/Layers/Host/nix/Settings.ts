@@ -5,7 +5,7 @@
  * cache's address (nix.md §3). Failures: Nix does not say, or says something else than expected.
  */
 import { Effect, Result, Schema } from "effect"
-import { describeEnd, runCommand } from "./Command.ts"
+import { type CommandEnd, describeEnd, runCommand } from "./Command.ts"
 import type { Nix } from "./Nix.ts"
 
 export interface NixSettings {
@@ -25,19 +25,27 @@ const Settings = Schema.fromJsonString(Schema.Struct({
 /** The older command first: the newer one is refused at once by an old Nix, and this is asked at every fetch. */
 const commands = [["show-config", "--json"], ["config", "show", "--json"]] as const
 
-/** What Nix runs with now; fails with one line. */
+/** Nix did not say what it runs with. */
+export interface NoSettings {
+  readonly detail: string
+  /** Another try may mend it: Nix was killed, took too long, or the host had no room for it. */
+  readonly passing: boolean
+}
+
+/** What Nix runs with now. */
 export const readSettings = Effect.fnUntraced(function*(nix: Nix) {
-  let problem = ""
+  let detail = ""
   for (const command of commands) {
     const spec = nix.command("nix", ["--extra-experimental-features", "nix-command", ...command])
     const end = yield* runCommand(spec)
     if (end._tag !== "Exited" || end.code !== 0) {
-      problem = describeEnd(`nix ${command.join(" ")}`, end)
+      detail = describeEnd(`nix ${command.join(" ")}`, end)
+      if (isPassing(end)) return yield* Effect.fail<NoSettings>({ detail, passing: true })
       continue
     }
     const read = Schema.decodeUnknownResult(Settings)(end.stdout)
     if (Result.isFailure(read)) {
-      problem = `nix ${command.join(" ")} said something unexpected: ${read.failure.message.split("\n")[0]}`
+      detail = `nix ${command.join(" ")} said something unexpected: ${read.failure.message.split("\n")[0]}`
       continue
     }
     const settings: NixSettings = {
@@ -47,8 +55,20 @@ export const readSettings = Effect.fnUntraced(function*(nix: Nix) {
     }
     return settings
   }
-  return yield* Effect.fail(problem)
+  return yield* Effect.fail<NoSettings>({ detail, passing: false })
 })
+
+function isPassing(end: CommandEnd): boolean {
+  switch (end._tag) {
+    case "Exited":
+      return false
+    case "NotStarted":
+      return !/\b(?:ENOENT|EACCES)\b/.test(end.problem)
+    case "Signalled":
+    case "Deadline":
+      return true
+  }
+}
 
 /** Nix takes every signature of such a store. */
 function isTrustedStore(address: string): boolean {

@@ -30,7 +30,7 @@ export const nixFindings = Effect.fnUntraced(function*(config: NixActivatorConfi
     )
     : bad(at, `the driver cannot run ${missing.join(", ")}: not on the agent's path, or it does not start`)
   const settings = yield* Effect.result(readSettings(nix))
-  if (settings._tag === "Failure") return [present, bad(at, settings.failure)]
+  if (settings._tag === "Failure") return [present, bad(at, settings.failure.detail)]
   const refused = refusal(settings.success)
   const { substituters } = settings.success
   return [
