@@ -10,10 +10,17 @@ import { decide, settle } from "../../src/ControlPlane/Decide.ts"
 import type { Action, Answer, EventAnswer, Input, VerifiedArtifacts } from "../../src/ControlPlane/Input.ts"
 import { withIndexes } from "../../src/ControlPlane/journal/Load.ts"
 import { defaultLimits } from "../../src/ControlPlane/Limits.ts"
-import { at, emptyState, type HostInRollout, type State } from "../../src/ControlPlane/State.ts"
+import {
+  at,
+  emptyState,
+  type HostEntry,
+  type HostInRollout,
+  type HostVerdict,
+  type State
+} from "../../src/ControlPlane/State.ts"
 import type { Write } from "../../src/ControlPlane/Write.ts"
 import { omit } from "../../src/Rollout/host/Model.ts"
-import type { DispatchRow, HostSeen } from "../../src/Schema/ControlPlaneJournal.ts"
+import type { DispatchRow } from "../../src/Schema/ControlPlaneJournal.ts"
 import type { OperatorAction } from "../../src/Schema/Interventions.ts"
 import {
   type DispatchResponse,
@@ -253,12 +260,13 @@ function reduced(whole: State, moment: number, release: number): Plane {
         kept.polled,
         ({ taken }, host) => isOffered(whole, host) || isRecovering(whole) || isAtAnother(whole, host, taken)
       ),
-      hosts: changed(
-        kept.hosts,
-        ({ rollouts, seen }) => seen === undefined ? { rollouts } : { rollouts, seen: quiet(whole, seen) }
-      ),
+      hosts: changed(kept.hosts, (entry) => quiet(whole, entry)),
       queue: changed(state.queue, (row) => rows.of(row, "uncounted", () => ({ ...row, deliveries: 0 }))),
-      verdicts: changed(state.verdicts, ({ gate, rolloutId }) => ({ gate, rolloutId, because: "", clearedBy: "" }))
+      verdicts: changed(state.verdicts, (verdict) =>
+        wordless.of(verdict, "wordless", () => {
+          const { gate, rolloutId } = verdict
+          return { gate, rolloutId, because: "", clearedBy: "" }
+        }))
     }
   })
 }
@@ -274,30 +282,36 @@ const changed = <A>(
 ): HashMap.HashMap<string, A> => HashMap.isEmpty(map) ? map : HashMap.map(map, change)
 
 const rows = new Once<DispatchRow, DispatchRow>()
+const wordless = new Once<HostVerdict, HostVerdict>()
 
 /**
  * Without what only people read of it, and of its digests only what a decision can still ask: what is to be delivered yet, what
  * was taken of a dispatch that was not acknowledged, and that the host has converged on what it runs.
  */
-function quiet(state: State, { currentClosure, ...seen }: HostSeen): HostSeen {
+function quiet(state: State, entry: HostEntry): HostEntry {
+  const { rollouts, seen } = entry
+  if (seen === undefined) return quieted.of(entry, "unheard", () => ({ rollouts }))
   const isDoubted = isOffered(state, seen.host)
   const receivedAt = isDoubted ? heardAt(state, seen.host, seen.receivedAt) : now
-  const isConfirmed = (digest: RolloutDigest) =>
-    digest.state === "Converged" && digest.target_closure === currentClosure
-  const digests = seen.digests.flatMap((digest) => {
-    const rollout = at(state.rollouts, digest.rollout_id)
-    const known = (rollout === undefined ? undefined : at(rollout.hosts, seen.host))?.ledger.lastSeq ?? 0
-    if (digest.last_event_seq > known) return [digest]
-    const isAsked = isConfirmed(digest) || (isDoubted && receivedAt === now)
-    return isAsked ? [{ ...digest, last_event_seq: 0, state: asked[digest.state] }] : []
+  const known = seen.digests.map(({ rollout_id: id }) => {
+    const rollout = at(state.rollouts, id)
+    return (rollout === undefined ? undefined : at(rollout.hosts, seen.host))?.ledger.lastSeq ?? 0
   })
-  return {
-    ...omit(seen, ["parkedEvents", "pendingEvents"]),
-    receivedAt,
-    digests,
-    ...(currentClosure !== undefined && digests.some(isConfirmed) ? { currentClosure } : {})
-  }
+  return quieted.of(entry, `${isDoubted} ${receivedAt} ${known.join()}`, () => {
+    const { currentClosure, ...kept } = omit(seen, ["parkedEvents", "pendingEvents"])
+    const isConfirmed = (digest: RolloutDigest) =>
+      digest.state === "Converged" && digest.target_closure === currentClosure
+    const digests = seen.digests.flatMap((digest, index) => {
+      if (digest.last_event_seq > (known[index] ?? 0)) return [digest]
+      const isAsked = isConfirmed(digest) || (isDoubted && receivedAt === now)
+      return isAsked ? [{ ...digest, last_event_seq: 0, state: asked[digest.state] }] : []
+    })
+    const running = currentClosure !== undefined && digests.some(isConfirmed) ? { currentClosure } : {}
+    return { rollouts, seen: { ...kept, receivedAt, digests, ...running } }
+  })
 }
+
+const quieted = new Once<HostEntry, HostEntry>()
 
 /** States that no decision tells apart. */
 const asked = {
