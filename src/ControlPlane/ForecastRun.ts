@@ -57,7 +57,7 @@ export class ForecastRun {
     const hosts = [...new Set([...planned, ...HashMap.keys(this.state.hosts)])].toSorted()
     const awaited = hosts.filter((host) => this.#isAwaited(host))
     this.#batch(awaited.map((host) => this.#heartbeat(host)))
-    this.#batch([...hosts.map((host) => this.#poll(host, this.#takenBy(host))), { _tag: "PlanTick" }])
+    this.#batch([...hosts.map((host) => this.#poll(host)), { _tag: "PlanTick" }])
     for (const [host, { rollouts }] of sorted(this.state.hosts)) {
       for (const rolloutId of rollouts) this.#follow({ host, rolloutId })
     }
@@ -209,10 +209,10 @@ export class ForecastRun {
       hash: "",
       capabilities
     }))
-    return [...told, this.#poll(host, { rolloutId, attempt: attempt ?? 1 })]
+    return [...told, this.#poll(host)]
   }
 
-  #poll(host: string, taken: Taken): Input {
+  #poll(host: string): Input {
     return {
       _tag: "Parked",
       host,
@@ -220,7 +220,7 @@ export class ForecastRun {
       capabilities: this.#capabilitiesOf(host),
       issuedAt: at(this.state.hosts, host)?.seen?.issuedAt ?? this.now,
       until: Infinity,
-      taken
+      taken: this.#takenBy(host)
     }
   }
 

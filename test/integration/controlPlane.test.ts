@@ -55,8 +55,9 @@ describe("the control plane as a process", () => {
         const poll = yield* Effect.forkChild(
           canary.get("/v1/agent/dispatch?wait=60", { lane: "poll", timeoutMs: 65_000 })
         )
-        // A new database waits until every host of the channel was heard (D6).
+        // A new database waits until every host of the channel was heard, and has polled (D6).
         for (const agent of [canary, ...others]) assert.strictEqual((yield* agent.heartbeat()).status, 200)
+        for (const agent of others) assert.strictEqual((yield* agent.poll).status, 204)
         const offered = yield* Fiber.join(poll)
         assert.strictEqual(offered.status, 200)
         const dispatch = Schema.decodeUnknownSync(DispatchResponse)(JSON.parse(textOf(offered.body)))
@@ -160,6 +161,7 @@ describe("the control plane as a process", () => {
         assert.isDefined(canary)
         yield* ready(canary.get("/v1/whoami"))
         for (const agent of agents) yield* agent.heartbeat()
+        for (const agent of agents.slice(1)) yield* agent.poll
         const dispatch = yield* canary.read("/v1/agent/dispatch", DispatchResponse)
         const ack = {
           kind: "DispatchAck",

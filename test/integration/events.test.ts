@@ -51,6 +51,7 @@ const dispatched = Effect.gen(function*() {
     const agent = yield* peer(program.port, name, "agent")
     yield* ready(agent.get("/v1/whoami"))
     yield* agent.heartbeat()
+    if (name !== canary) yield* agent.poll
   }
   const agent = yield* peer(program.port, canary, "agent")
   const { delivery_id } = yield* agent.read("/v1/agent/dispatch", DispatchResponse)

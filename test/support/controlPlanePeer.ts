@@ -54,6 +54,8 @@ export const peerWith = Effect.fnUntraced(function*(port: number, name: string, 
           ...fields
         })
       )),
+    /** A poll that does not wait. */
+    poll: get("/v1/agent/dispatch?wait=0"),
     event: (rolloutId: string, event: Readonly<Record<string, unknown>>) =>
       call(post(
         "/v1/agent/events",
