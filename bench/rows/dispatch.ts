@@ -74,7 +74,15 @@ const start = Effect.fnUntraced(function*({ directory, scope }: Place, releases:
     yield* inbox.submit({ _tag: "Parked", host, waiterId, capabilities: capable, issuedAt: signedAt, until })
     return fiber
   })
-  return { inbox, seen, park }
+  /** A poll that has ended; the host is heard afterwards, and the last one that is ends the recovery of its channel (D6). */
+  const greet = Effect.fnUntraced(function*(host: string) {
+    const waiterId = 0
+    const until = Date.now() + 3_600_000
+    yield* inbox.submit({ _tag: "Parked", host, waiterId, capabilities: capable, issuedAt: signedAt, until })
+    yield* inbox.submit({ _tag: "Unparked", host, waiterId })
+    yield* inbox.heartbeat(heartbeatOf(host))
+  })
+  return { inbox, seen, park, greet }
 })
 
 /** Where one core lives: its scope, and the directory of its journal. */
@@ -124,8 +132,8 @@ const wakeOneByOne = (count: number) =>
 const pollOneByOne = (count: number) =>
   inPlace(Effect.fnUntraced(function*(place) {
     const names = Array.from({ length: count }, (_, index) => nameOf(index))
-    const { inbox, park, seen } = yield* start(place, [release("stable", names)])
-    yield* Effect.forEach(names, (name) => inbox.heartbeat(heartbeatOf(name)), { concurrency: 512 })
+    const { greet, park, seen } = yield* start(place, [release("stable", names)])
+    yield* Effect.forEach(names, greet, { concurrency: 512 })
     const asked = names.slice(0, measured)
     return yield* cpuMsEach(
       measured,
