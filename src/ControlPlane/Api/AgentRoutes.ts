@@ -8,6 +8,7 @@
 import { Clock, Effect, Random, Result, Schema } from "effect"
 import { drainingRetryAfterSeconds } from "../../Layers/Net/Draining.ts"
 import type { ExchangeResponse } from "../../Layers/Net/Exchange.ts"
+import { optional } from "../../Rollout/host/Model.ts"
 import { type Decoded, decoder } from "../../Schema/Decode.ts"
 import { formatTimestamp, WireId } from "../../Schema/Primitives.ts"
 import type { Reason } from "../../Schema/Reasons.ts"
@@ -91,8 +92,9 @@ export const dispatch = Effect.fnUntraced(function*(api: Api, call: Call) {
   const parked = Effect.suspend(() => {
     const { answer, waiterId } = api.waiters.open()
     const { capabilities } = call
-    const told = taken === undefined ? {} : { taken }
-    if (!api.inbox.offer({ _tag: "Parked", host, waiterId, capabilities, issuedAt, until, ...told })) {
+    if (
+      !api.inbox.offer({ _tag: "Parked", host, waiterId, capabilities, issuedAt, until, ...optional("taken", taken) })
+    ) {
       api.waiters.close(waiterId)
       return Effect.fail(refuse("queue-full", "a poll", bare(503, retryLater)))
     }

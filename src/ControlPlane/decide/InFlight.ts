@@ -1,6 +1,6 @@
 /**
  * Which hosts take a place in their budgets (D17): those with a dispatch on its way, and those that activate or soak, whatever
- * the rollout. Also one whose dispatch was never acknowledged: the answer may have arrived, and the host be verifying it still, or
+ * the rollout, unless their agent's polls name another one. Also one whose dispatch was never acknowledged: the answer may have arrived, and the host be verifying it still, or
  * only the acknowledgement be lost. An agent of ours ends that doubt with its next poll, which says what it took last; any other by
  * two heartbeats after a poll that know nothing of it.
  *

@@ -1,7 +1,7 @@
 /** What opens, moves and ends a rollout (protocol.md §5), with what follows for its hosts, the queue and its predecessors. */
 import { HashMap } from "effect"
 import { newPending } from "../../Rollout/Host.ts"
-import { omit } from "../../Rollout/host/Model.ts"
+import { omit, optional } from "../../Rollout/host/Model.ts"
 import { carriedOver } from "../../Rollout/Planner.ts"
 import { isLive, type RolloutEvent, step } from "../../Rollout/Rollout.ts"
 import type { LogRow, PlanAction, RolloutHappening, RolloutPlan } from "../../Schema/ControlPlaneJournal.ts"
@@ -166,7 +166,7 @@ export function begunAnew(
 ): HostInRollout {
   const isUnderWay = (record.state === "Activating" || record.state === "Soaking") && record.closedAt === undefined
   const until = isUnderWay ? now : offeredUntil
-  return { record: fresh, ledger, ...(until === undefined ? {} : { offeredUntil: until }) }
+  return { record: fresh, ledger, ...optional("offeredUntil", until) }
 }
 
 const freshHost = (record: HostRecord): HostInRollout => ({

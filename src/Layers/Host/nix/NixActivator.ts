@@ -137,7 +137,11 @@ const make = Effect.fnUntraced(function*(config: NixActivatorConfig) {
   const settings = yield* Effect.mapError(
     readSettings(nix),
     ({ detail, passing }) =>
-      passing ? new NixSilent({ message: `Nix gave no answer: ${detail}` }) : unusable(`Nix cannot be used: ${detail}`)
+      passing
+        ? new NixSilent({
+          message: `Nix was asked for its settings and gave no answer, started again the agent asks again: ${detail}`
+        })
+        : unusable(`Nix cannot be used: ${detail}`)
   )
   const refused = refusal(settings)
   if (refused !== undefined) return yield* unusable(refused)
